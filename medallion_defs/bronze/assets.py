@@ -1,0 +1,138 @@
+"""From a source's `fetch.py` to Dagster: one asset that takes what is complete, one sensor that looks whether there is any.
+
+The only place of bronze that knows Dagster. The sensor reads names and stats; copying is the run's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+
+from medallion_defs.bronze.contract import LandingFetch
+from medallion_defs.bronze.landing import LeftFile, landing_fingerprint
+from medallion_defs.bronze.landing_fetch import FetchReport, fetch_landing
+from medallion_defs.bronze.local import LocalStore
+from medallion_defs.core import clock, db
+from medallion_defs.core.content import Source
+from medallion_defs.core.errors import TerminalError
+from medallion_defs.core.settings import Settings
+from medallion_defs.ops.file_ingestion import DatasetIngestion
+from medallion_defs.ops.ledger import Ledger
+from medallion_defs.ops.manifest import as_metadata, markdown_table, rates
+from medallion_defs.ops.run_requests import LAYER_TAG, RetryRule, request_run
+
+_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class BronzeContent:
+    """What the bronze process knows of one source: its facts, and how its items come in."""
+
+    source: Source
+    fetch: LandingFetch
+
+
+def build_bronze(content: BronzeContent) -> dg.Definitions:
+    """Return the asset, job and sensor of one source. Touches neither disk nor database."""
+    asset = _build_asset(content.source)
+    job = dg.define_asset_job(f"bronze_{content.source.name}", selection=[asset], tags={LAYER_TAG: "bronze"})
+    return dg.Definitions(assets=[asset], jobs=[job], sensors=[_build_sensor(content.source)])
+
+
+def fetch_source(settings: Settings, source: Source, run_id: str | None) -> FetchReport:
+    """Take what is complete in the source's landing folder into bronze, then write it into the ledger.
+
+    A crash between the two loses nothing: silver's discovery finds items that the ledger does not know.
+
+    Raises:
+        TransientError, ConfigurationError: bronze, landing or the database cannot be written.
+    """
+    started_at = clock.now()
+    (settings.landing_path / source.name).mkdir(parents=True, exist_ok=True)
+    report = fetch_landing(
+        LocalStore(settings.bronze_path), source, settings.source(source.name).landing, settings.landing_path,
+        fetched_at=started_at, run_id=run_id,
+    )  # fmt: skip
+    with db.connect(settings, "medallion_bronze") as connection:
+        ledger, now = Ledger(connection), clock.now()
+        ledger.register_published(DatasetIngestion.published(item, now, started_at) for item in report.published)
+        ledger.register_refused(_refusal(source, file, now, run_id) for file in report.refused)
+    return report
+
+
+def _refusal(source: Source, file: LeftFile, at: datetime, run_id: str | None) -> DatasetIngestion:
+    filename = file.name.rpartition("/")[2]
+    return DatasetIngestion.refused(source.name, file.name, filename, TerminalError(file.reason), at, run_id)
+
+
+def _build_asset(source: Source) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=["bronze", source.name],
+        group_name=source.domain,
+        kinds={"file", "bronze"},
+        tags={LAYER_TAG: "bronze"},
+        owners=list(source.owners),
+        description=f"{source.title}, as they came: one immutable directory per file dropped in `data/landing/{source.name}/`."
+        f"\n\n{source.description}\n\nMaterialize takes every complete file now.",
+        required_resource_keys={"settings"},
+        retry_policy=dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL),
+        pool=f"bronze_{source.name}",
+    )
+    def bronze_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with checks, Dagster takes only the bare class
+        settings: Settings = context.resources.settings
+        report = fetch_source(settings, source, context.run.run_id)
+        for file in report.refused:
+            context.log.warning(f"landing/{source.name}/{file.name} was refused: {file.reason}")
+        return dg.MaterializeResult(metadata=describe(report))
+
+    return bronze_asset
+
+
+def _build_sensor(source: Source) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=f"landing_{source.name}",
+        job_name=f"bronze_{source.name}",
+        minimum_interval_seconds=5,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={"settings"},
+        description=f"Looks for complete files in `data/landing/{source.name}/` and requests one run for all of them.",
+    )
+    def landing_sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        settings: Settings = context.resources.settings
+        options = settings.source(source.name)
+        now = clock.now()
+        fingerprint = landing_fingerprint(settings.landing_path, source.name, options.landing, now)
+        if fingerprint is None:
+            return dg.SkipReason(f"nothing complete in landing/{source.name}")
+        rule = RetryRule(options.max_attempts, options.retry_seconds)
+        request = request_run(context.instance, f"bronze/{source.name}/{fingerprint[:32]}", rule, now)
+        return dg.SkipReason(f"landing/{source.name}: {request}") if isinstance(request, str) else request
+
+    return landing_sensor
+
+
+def describe(report: FetchReport) -> dict[str, dg.MetadataValue[Any]]:
+    """Return the metadata of one fetch."""
+    return as_metadata(
+        {
+            "items_published": len(report.published),
+            "items_unchanged": len(report.unchanged),
+            "files_refused": len(report.refused),
+            "files_waiting": len(report.waiting),
+            "bytes": report.bytes,
+            **rates(len(report.published), report.bytes, report.seconds),
+        },
+        published=markdown_table(
+            ["file", "item", "bytes", "sha256"],
+            [(item.filename, item.path, item.bytes, item.content_sha256[:16]) for item in report.published[:_SHOWN]],
+        ),
+        unchanged=markdown_table(["file", "same bytes as"], [(item.filename, item.path) for item in report.unchanged[:_SHOWN]]),
+        refused=_reasons(report.refused),
+        waiting=_reasons(report.waiting),
+    )
+
+
+def _reasons(files: Sequence[LeftFile]) -> str:
+    return markdown_table(["file", "why"], [(file.name, file.reason) for file in files[:_SHOWN]])

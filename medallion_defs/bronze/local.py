@@ -1,0 +1,246 @@
+"""The bronze store on a local file system: stage, one sync per group, rename into place, index lines.
+
+The order of the steps is what survives a crash or a power cut: items are durable before they are visible, visible
+before they are in the index, and what a group means to append is written down before its first rename, so that the
+next publisher finishes or removes what a dead one left (`recovery.py`). All under the lock of the source type.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from secrets import token_hex
+
+from medallion_defs.bronze import index
+from medallion_defs.bronze.disk import (
+    CREATE,
+    FOLDER,
+    READ_ONLY,
+    READ_ONLY_FOLDER,
+    disk_errors,
+    find_syncfs,
+    list_names,
+    make_folder,
+    sync_file,
+    sync_file_system,
+    write_all,
+)
+from medallion_defs.bronze.encoding import content_sha256, encode_external_id, media_type, revision_directory
+from medallion_defs.bronze.folder import SourceFolder, current_item, item_directories, parse_item, read_item_line
+from medallion_defs.bronze.recovery import INTENT_FILE, recover, remove_leftover, replace_index
+from medallion_defs.bronze.store import NewArtifact, NewItem, Problem, Publication
+from medallion_defs.bronze.verify import verify_items
+from medallion_defs.core.errors import TerminalError
+from medallion_defs.ops.item import ITEM_FILE, STAGING_FOLDER, Artifact, BronzeItem, encode_item
+
+_SOURCE_TYPE = re.compile(r"[a-z][a-z0-9_]{0,99}")
+_ARTIFACT = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
+
+
+class LocalStore:
+    """A `BronzeStore` below one folder (`data/bronze`).
+
+    Without `group_sync` every file is synced by itself: many times slower, and the default only where there is no
+    syncfs(2) that reports errors (macOS, Linux before 5.8).
+    """
+
+    def __init__(self, root: Path, *, group_sync: bool | None = None) -> None:
+        self.root = str(root.absolute())
+        self._group_sync = find_syncfs() is not None if group_sync is None else group_sync
+
+    @contextmanager
+    def group(self, source_type: str) -> Iterator["LocalGroup"]:
+        with self._locked(source_type) as folder, ExitStack() as open_fds:
+            with disk_errors(folder.path):
+                recover(folder)
+                name = token_hex(8)
+                os.mkdir(name, dir_fd=folder.staging_fd)
+                staging_fd = os.open(name, FOLDER, dir_fd=folder.staging_fd)
+                open_fds.callback(os.close, staging_fd)
+            yield LocalGroup(folder, staging_fd, group_sync=self._group_sync)
+            with disk_errors(folder.path):
+                remove_leftover(folder, name)
+
+    def current(self, source_type: str, external_id: str) -> BronzeItem | None:
+        path, name = self._folder_path(source_type), encode_external_id(external_id)
+        with disk_errors(path):
+            try:
+                fd = os.open(path, FOLDER)
+            except FileNotFoundError:
+                return None
+            try:
+                return current_item(fd, path, name)
+            finally:
+                os.close(fd)
+
+    def source_types(self) -> list[str]:
+        with disk_errors(self.root):
+            try:
+                names = [entry.name for entry in Path(self.root).iterdir()]
+            except FileNotFoundError:
+                return []
+        return sorted(name for name in names if _SOURCE_TYPE.fullmatch(name))
+
+    def reindex(self, source_type: str) -> int:
+        with self._locked(source_type) as folder, disk_errors(folder.path):
+            entries = []
+            for directory in item_directories(folder.fd):
+                line = read_item_line(folder.fd, folder.path, directory)
+                entries.append((parse_item(line, folder.path, directory).fetched_at, directory, line))
+            replace_index(folder, [line for _, _, line in sorted(entries)])
+        return len(entries)
+
+    def verify(self, source_type: str) -> Iterator[Problem]:
+        with self._locked(source_type) as folder, disk_errors(folder.path):
+            names, lines = list_names(folder.fd), list(index.read_lines(folder.fd))
+        return verify_items(self.root, source_type, names, lines)
+
+    @contextmanager
+    def _locked(self, source_type: str) -> Iterator[SourceFolder]:
+        path, staging = self._folder_path(source_type), f"{self.root}/{STAGING_FOLDER}/{source_type}"
+        with ExitStack() as open_fds:
+
+            def open_fd(path: str, flags: int) -> int:
+                fd = os.open(path, flags, 0o644)
+                open_fds.callback(os.close, fd)
+                return fd
+
+            with disk_errors(path):
+                make_folder(Path(staging))
+                # A dead process holds no lock: whoever has it knows that nobody living owns what lies in staging.
+                fcntl.flock(open_fd(f"{staging}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC), fcntl.LOCK_EX)
+                make_folder(Path(path))
+                folder = SourceFolder(source_type, path, open_fd(path, FOLDER), open_fd(staging, FOLDER))
+            yield folder
+
+    def _folder_path(self, source_type: str) -> str:
+        if not _SOURCE_TYPE.fullmatch(source_type):
+            raise TerminalError(f"Source type {source_type!r} is not a plain name. Use lower-case letters, digits and '_'.")
+        return f"{self.root}/{source_type}"
+
+
+class LocalGroup:
+    """A `Group` in one staging folder. The hot path: no pathlib, every call relative to an open folder."""
+
+    def __init__(self, folder: SourceFolder, staging_fd: int, *, group_sync: bool) -> None:
+        self._folder = folder
+        self._staging_fd = staging_fd  # opened before the first write, so that its syncfs sees every failure
+        self._group_sync = group_sync
+        self._places = 0
+        self._staged: list[tuple[str, BronzeItem, bytes]] = []
+        self._newest: dict[str, BronzeItem] = {}
+        self._publications: list[Publication] = []
+
+    def stage(self, new: NewItem) -> None:
+        name = encode_external_id(new.external_id)
+        _check(new)
+        with disk_errors(self._folder.path):
+            previous = self._newest.get(name) or current_item(self._folder.fd, self._folder.path, name)
+            place, self._places = str(self._places), self._places + 1
+            os.mkdir(place, dir_fd=self._staging_fd)
+            artifacts = tuple([self._write_artifact(place, artifact) for artifact in new.artifacts])
+            item = next_revision(self._folder.source_type, name, new, artifacts, previous)
+            if item is not previous:
+                self._seal(place, item)
+        self._newest[name] = item
+        self._publications.append(Publication(item, is_new=item is not previous))
+
+    def publish(self) -> list[Publication]:
+        if self._staged:
+            lines = [line for _, _, line in self._staged]
+            with disk_errors(self._folder.path):
+                self._write(INTENT_FILE, (b"".join(lines),))
+                self._sync()
+                index_fd = index.open_index(self._folder.fd)
+                try:
+                    self._rename_all()
+                    sync_file(self._folder.fd)
+                    index.append_lines(index_fd, lines)
+                finally:
+                    os.close(index_fd)
+        return self._publications
+
+    def _seal(self, place: str, item: BronzeItem) -> None:
+        line = encode_item(item)
+        self._write(f"{place}/{ITEM_FILE}", (line,))
+        if not self._group_sync:
+            self._sync_folder(place)
+        self._staged.append((place, item, line))
+
+    def _rename_all(self) -> None:
+        read_only = os.fstat(self._staging_fd).st_mode & READ_ONLY_FOLDER
+        for place, item, _ in self._staged:
+            os.rename(place, item.directory, src_dir_fd=self._staging_fd, dst_dir_fd=self._folder.fd)
+            # Only now: moving a directory that one may not write is refused to everybody but root.
+            os.chmod(item.directory, read_only, dir_fd=self._folder.fd)
+
+    def _sync(self) -> None:
+        if self._group_sync:
+            sync_file_system(self._staging_fd)
+        else:
+            sync_file(self._staging_fd)
+
+    def _sync_folder(self, place: str) -> None:
+        fd = os.open(place, FOLDER, dir_fd=self._staging_fd)
+        try:
+            sync_file(fd)
+        finally:
+            os.close(fd)
+
+    def _write_artifact(self, place: str, new: NewArtifact) -> Artifact:
+        chunks = (new.content,) if isinstance(new.content, bytes) else new.content
+        size, digest = self._write(f"{place}/{new.name}", chunks)
+        return Artifact(new.name, media_type(new.name), size, digest)
+
+    def _write(self, path: str, chunks: Iterable[bytes]) -> tuple[int, str]:
+        size, digest = 0, sha256()
+        fd = os.open(path, CREATE, READ_ONLY, dir_fd=self._staging_fd)
+        try:
+            for chunk in chunks:
+                write_all(fd, chunk)
+                digest.update(chunk)
+                size += len(chunk)
+            if not self._group_sync:
+                sync_file(fd)
+        finally:
+            os.close(fd)
+        return size, digest.hexdigest()
+
+
+def next_revision(source_type: str, name: str, new: NewItem, artifacts: tuple[Artifact, ...], previous: BronzeItem | None) -> BronzeItem:
+    """Return the item that these artifacts make after `previous`, or `previous` itself when they are the same.
+
+    A revision is always younger than the one before it, also when the clock went back: silver takes the younger one.
+    """
+    content = content_sha256(artifacts)
+    if previous is not None and previous.content_sha256 == content:
+        return previous
+    revision = previous.revision + 1 if previous else 1
+    return BronzeItem(
+        source_type=source_type,
+        external_id=new.external_id,
+        revision=revision,
+        directory=revision_directory(name, revision),
+        filename=new.filename,
+        origin=new.origin,
+        fetched_at=max(new.fetched_at, previous.fetched_at + timedelta(microseconds=1)) if previous else new.fetched_at,
+        content_sha256=content,
+        artifacts=artifacts,
+        run_id=new.run_id,
+        from_date=new.from_date,
+        to_date=new.to_date,
+    )
+
+
+def _check(new: NewItem) -> None:
+    names: Sequence[str] = [artifact.name for artifact in new.artifacts]
+    if not names or len(set(names)) < len(names) or not all(map(_ARTIFACT.fullmatch, names)):
+        raise TerminalError(
+            f"Item {new.external_id!r} has the artifacts {names}. It needs at least one, each with its own name of [a-z0-9._-]."
+        )
+    if new.fetched_at.tzinfo is None:
+        raise TerminalError(f"Item {new.external_id!r} has a fetched_at without a time zone. Take it from core.clock.now().")

@@ -1,0 +1,121 @@
+"""Is bronze still what was published? Hash everything again, and compare directories with the index. Changes nothing."""
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from hashlib import file_digest
+
+import msgspec
+
+from medallion_defs.bronze.disk import FOLDER, disk_errors, list_names
+from medallion_defs.bronze.encoding import content_sha256, encode_external_id, revision_directory
+from medallion_defs.bronze.folder import parse_item, read_item_line
+from medallion_defs.bronze.store import DamagedItemError, Problem, ProblemKind
+from medallion_defs.core.errors import TerminalError
+from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, Artifact, BronzeItem, decode_item
+
+_RESTORE = "Restore it from a backup; the landing archive or the source may still have the file."
+_REMOVE = "Move it out of bronze: nothing but published items belongs there."
+_REINDEX = "Run 'medallion bronze reindex {}'."
+_WRITE_BITS = 0o222
+
+
+def verify_items(root: str, source_type: str, names: Sequence[str], lines: Sequence[bytes]) -> Iterator[Problem]:
+    """Yield the problems of one source type, given what lay in its folder and in its index at one moment."""
+    path = f"{root}/{source_type}"
+    indexed, problems = _read_index(source_type, lines)
+    yield from problems
+    with disk_errors(path):
+        fd = os.open(path, FOLDER)
+        try:
+            for name in names:
+                if name != INDEX_FILE:
+                    yield from _verify_entry(fd, source_type, name, indexed.pop(name, None))
+        finally:
+            os.close(fd)
+    for directory in indexed:
+        yield _problem("missing", f"{source_type}/{directory}", "is in the index but not on disk", _RESTORE)
+
+
+def _problem(kind: ProblemKind, path: str, what: str, remedy: str) -> Problem:
+    return Problem(kind, path, f"{path} {what}.", remedy.format(path.partition("/")[0]))
+
+
+def _read_index(source_type: str, lines: Sequence[bytes]) -> tuple[dict[str, bytes], list[Problem]]:
+    indexed: dict[str, bytes] = {}
+    problems = []
+    for number, line in enumerate(lines, start=1):
+        path = f"{source_type}/{INDEX_FILE}"
+        try:
+            directory = decode_item(line).directory
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            problems.append(_problem("index", path, f"has a broken line {number} ({error})", _REINDEX))
+            continue
+        if directory in indexed:
+            problems.append(_problem("index", path, f"names '{directory}' again in line {number}", _REINDEX))
+        indexed[directory] = line
+    return indexed, problems
+
+
+def _verify_entry(fd: int, source_type: str, name: str, indexed: bytes | None) -> Iterator[Problem]:
+    path = f"{source_type}/{name}"
+    mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+    if not stat.S_ISDIR(mode):
+        yield _problem("extra", path, "is not an item", _REMOVE)
+        return
+    try:
+        line = read_item_line(fd, source_type, name)
+        item = parse_item(line, source_type, name)
+    except DamagedItemError as error:
+        yield Problem("unreadable", path, str(error), _RESTORE)
+        return
+    if indexed is None:
+        yield _problem("unindexed", path, "is not in the index", _REINDEX)
+    elif indexed != line:
+        yield _problem("index", path, f"has another text in {INDEX_FILE} than in its {ITEM_FILE}", _REINDEX)
+    if not _is_consistent(item, source_type):
+        yield _problem("changed", f"{path}/{ITEM_FILE}", "does not agree with itself", _RESTORE)
+    yield from _verify_files(fd, path, name, item, mode)
+
+
+def _is_consistent(item: BronzeItem, source_type: str) -> bool:
+    try:
+        directory = revision_directory(encode_external_id(item.external_id), item.revision)
+    except TerminalError:
+        return False
+    return (item.source_type, item.directory, item.content_sha256) == (source_type, directory, content_sha256(item.artifacts))
+
+
+def _verify_files(fd: int, path: str, directory: str, item: BronzeItem, mode: int) -> Iterator[Problem]:
+    if mode & _WRITE_BITS:
+        yield _problem("permission", path, "may be written", f"Run: chmod a-w '{path}' in the bronze folder.")
+    item_fd = os.open(directory, FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+    try:
+        present = set(list_names(item_fd))
+        artifacts = {artifact.name: artifact for artifact in item.artifacts}
+        for name in sorted(present | artifacts.keys()):
+            artifact = artifacts.get(name)
+            if artifact is None and name != ITEM_FILE:
+                yield _problem("extra", f"{path}/{name}", "was not published", _REMOVE)
+            elif name not in present:
+                yield _problem("missing", f"{path}/{name}", "is missing", _RESTORE)
+            else:
+                yield from _verify_file(item_fd, f"{path}/{name}", name, artifact)
+    finally:
+        os.close(item_fd)
+
+
+def _verify_file(item_fd: int, path: str, name: str, artifact: Artifact | None) -> Iterator[Problem]:
+    status = os.stat(name, dir_fd=item_fd, follow_symlinks=False)
+    if not stat.S_ISREG(status.st_mode):
+        yield _problem("changed", path, "is no longer a regular file", _RESTORE)
+        return
+    if status.st_mode & _WRITE_BITS:
+        yield _problem("permission", path, "may be written", f"Run: chmod a-w '{path}' in the bronze folder.")
+    if artifact is None:
+        return
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=item_fd)
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        digest = file_digest(file, "sha256").hexdigest()
+    if (status.st_size, digest) != (artifact.bytes, artifact.sha256):
+        yield _problem("changed", path, f"has sha256 {digest[:12]}…, published was {artifact.sha256[:12]}…", _RESTORE)

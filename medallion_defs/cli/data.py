@@ -1,0 +1,110 @@
+"""Commands on the data: `fetch`, `status`, `trace`, `requeue`. Each has `--json` where a program may want the answer."""
+
+from typing import Annotated, get_args
+
+import msgspec
+import psycopg
+import typer
+from rich.console import Console
+
+from medallion_defs.bronze.assets import fetch_source
+from medallion_defs.cli import show
+from medallion_defs.core import clock, db
+from medallion_defs.core.content import load_content
+from medallion_defs.core.errors import ConfigurationError
+from medallion_defs.core.settings import Settings, load_settings
+from medallion_defs.ops.file_ingestion import Status
+from medallion_defs.ops.ledger import Ledger, LedgerFilter
+from medallion_defs.ops.lineage import ItemTrace, LineageSpec, Trace, trace_bronze, trace_gold, trace_silver
+from medallion_defs.stack.databases import database_at_hand
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+
+
+def fetch(source: Annotated[str, typer.Argument(help="A source, such as driver_events.")]) -> None:
+    """Take every complete file of the source's landing folder into bronze, now."""
+    modules = load_content("medallion_defs.sources", "source")
+    if source not in modules:
+        raise ConfigurationError(f"There is no source '{source}'. There is: {', '.join(modules)}.")
+    with database_at_hand(load_settings()) as settings:
+        report = fetch_source(settings, modules[source].SOURCE, run_id=None)
+    for item in report.published:
+        typer.echo(f"published  {item.filename} as {item.path} ({item.bytes:,} bytes, sha256 {item.content_sha256[:16]}…)")
+    for item in report.unchanged:
+        typer.echo(f"unchanged  {item.filename}: the bytes of {item.path}")
+    for file in report.waiting:
+        typer.echo(f"waiting    {file.name}: {file.reason}")
+    for file in report.refused:
+        typer.echo(f"refused    {file.name}: {file.reason}")
+    typer.echo(f"{len(report.published)} published, {len(report.unchanged)} unchanged, {len(report.refused)} refused.")
+    if report.refused:
+        raise typer.Exit(1)
+
+
+def status(as_json: AsJson = False) -> None:
+    """Show, per source, how many items are where, and what needs a person."""
+    with database_at_hand(load_settings()) as settings, _read(settings) as connection:
+        ledger = Ledger(connection)
+        counts, lags = ledger.count_by_status(), ledger.lag()
+        troubled = ledger.list_rows(LedgerFilter(statuses=("dead", "retrying", "refused")), limit=20).rows
+    if as_json:
+        typer.echo(msgspec.json.encode({"counts": counts, "lag": lags, "troubled": troubled}).decode())
+        return
+    Console().print(show.status(counts, lags, troubled, clock.now()))
+
+
+def trace(
+    what: Annotated[str, typer.Argument(help="A table (gold.driver_events_enriched, silver.companies), or an item's path or file id.")],
+    key: Annotated[str | None, typer.Argument(help="With a table: the row's key.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where a row comes from, down to file, record and sha256; or all that came of a bronze item."""
+    with database_at_hand(load_settings()) as settings, _read(settings) as connection:
+        found = _trace(connection, settings, what, key)
+    if as_json:
+        typer.echo(msgspec.json.encode(found).decode())
+    else:
+        Console().print(show.trace(found) if isinstance(found, Trace) else show.item_trace(found))
+
+
+def requeue(
+    source: Annotated[str | None, typer.Option(help="Only items of this source.")] = None,
+    item: Annotated[str | None, typer.Option(help="Only external ids that fit this pattern (* and ?).")] = None,
+    status: Annotated[list[str] | None, typer.Option(help="dead, retrying or loaded; default: dead and retrying.")] = None,
+) -> None:
+    """Set items back to pending with all their attempts; the sensor picks them up."""
+    wrong = sorted(set(status or ()) - {"dead", "retrying", "loaded"})
+    if wrong:
+        raise ConfigurationError(f"--status {', '.join(wrong)}: items that are dead, retrying or loaded can be requeued.")
+    statuses = tuple(known for known in get_args(Status) if known in status) if status else None
+    with database_at_hand(load_settings()) as settings, db.connect(settings, "medallion_silver") as connection:
+        count = Ledger(connection).requeue(LedgerFilter(source_type=source, external_id=item, statuses=statuses), clock.now())
+    typer.echo(f"{count} items are pending again.")
+
+
+def _read(settings: Settings) -> psycopg.Connection:
+    return db.connect(settings, "medallion_console")
+
+
+def _trace(connection: psycopg.Connection, settings: Settings, what: str, key: str | None) -> Trace | ItemTrace:
+    silver, gold = _silver_specs(), _gold_specs()
+    if key is None:
+        if what in silver | gold:
+            raise ConfigurationError(f"Name the row, too: medallion trace {what} <{(silver | gold)[what].key}>.")
+        return trace_bronze(connection, what, silver.values(), gold.values(), settings.bronze_path)
+    if what in gold:
+        return trace_gold(connection, gold[what], key, settings.bronze_path)
+    if what in silver:
+        return trace_silver(connection, silver[what], key, settings.bronze_path)
+    raise ConfigurationError(f"There is no table {what} to trace. There is: {', '.join(sorted(silver | gold))}.")
+
+
+def _silver_specs() -> dict[str, LineageSpec]:
+    tables = [module.TABLE for module in load_content("medallion_defs.sources", "tables").values()]
+    specs = [LineageSpec(f"silver.{table.name}", next(iter(table.primary_key)).name) for table in tables]
+    return {spec.table: spec for spec in specs}
+
+
+def _gold_specs() -> dict[str, LineageSpec]:
+    specs = [module.ENRICHMENT.lineage for module in load_content("medallion_defs.enrichments", "enrichment").values()]
+    return {spec.table: spec for spec in specs}

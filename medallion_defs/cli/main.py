@@ -1,0 +1,35 @@
+"""The command `medallion`: arguments in, sentences and exit codes out. What a command does lives in the layer it belongs to."""
+
+import sys
+
+import typer
+
+from medallion_defs.cli import bronze, data, stack
+from medallion_defs.core.errors import MedallionError
+
+app = typer.Typer(
+    name="medallion", help="Raw files in, clean and enriched tables out.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+app.command("up")(stack.up)
+app.command("demo")(stack.demo)
+app.command("migrate")(stack.migrate_database)
+app.command("new-migration")(stack.new_migration)
+app.command("doctor")(stack.doctor)
+app.command("fetch")(data.fetch)
+app.command("status")(data.status)
+app.command("trace")(data.trace)
+app.command("requeue")(data.requeue)
+app.add_typer(bronze.app, name="bronze")
+
+
+def main() -> None:
+    """Run the command line; a known failure is one sentence on stderr and exit code 1."""
+    try:
+        app()
+    except MedallionError as error:
+        typer.echo(f"medallion: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

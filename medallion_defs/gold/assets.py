@@ -1,0 +1,213 @@
+"""From an enrichment to Dagster: the gold asset, its checks, its sensor on the change feed, its backfill and its reconcile.
+
+Thin: what a run does is `enrich_run.py`. The sensor's cursor is a hint; what is open is read from the data.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+import dagster as dg
+from pydantic import Field
+
+from medallion_defs.core import clock, db
+from medallion_defs.core.errors import ConfigurationError
+from medallion_defs.core.settings import GoldSettings, Settings
+from medallion_defs.gold.contract import Enrichment
+from medallion_defs.gold.enrich_run import EnrichReport, run_scope, run_work
+from medallion_defs.gold.feed import Work, plan
+from medallion_defs.gold.reconcile import Scope
+from medallion_defs.ops.manifest import as_metadata, markdown_table, rates
+from medallion_defs.ops.run_requests import LAYER_TAG, RetryRule, request_run
+
+UNMATCHED = "unmatched_share"
+_RETRY_SECONDS = 30.0
+
+
+class EnrichScope(Enum):
+    """Which gold rows a run makes when no sensor hands it a range."""
+
+    pending = "pending"
+    all = "all"
+    since = "since"
+    file_ids = "file_ids"
+
+
+class EnrichConfig(dg.Config):
+    """What a gold run makes. The sensor sets `work`, a range of the change feed; a person chooses a scope."""
+
+    work: dict[str, int] = Field(default_factory=dict)
+    scope: EnrichScope = EnrichScope.pending
+    since: str | None = None
+    file_ids: list[str] = Field(default_factory=list)
+
+
+def build_gold(enrichment: Enrichment) -> dg.Definitions:
+    """Return everything that gold runs for one enrichment. Touches neither disk nor database."""
+    asset = _build_asset(enrichment)
+    job = dg.define_asset_job(f"gold_{enrichment.name}", selection=dg.AssetSelection.assets(asset), tags={LAYER_TAG: "gold"})
+    return dg.Definitions(
+        assets=[asset],
+        jobs=[job],
+        sensors=[_build_sensor(enrichment)],
+        schedules=[
+            _build_scope_all(enrichment, "backfill", "0 4 * * 0", dg.DefaultScheduleStatus.STOPPED),
+            # What the feed cannot see: a silver row deleted by hand, a table restored from an older copy.
+            _build_scope_all(enrichment, "reconcile", "37 2 * * *", dg.DefaultScheduleStatus.RUNNING),
+        ],
+    )
+
+
+def run_config_for(config: EnrichConfig, settings: Settings, enrichment: Enrichment, run_id: str) -> EnrichReport:
+    """Do what the run's configuration asks for.
+
+    Raises:
+        ConfigurationError: the work or the scope is not complete; the message says what is missing.
+    """
+    if config.work:
+        return run_work(settings, enrichment, run_id, Work.from_config(config.work))
+    if config.scope is EnrichScope.pending:
+        return run_work(settings, enrichment, run_id, None)
+    return run_scope(settings, enrichment, run_id, parse_scope(config))
+
+
+def parse_scope(config: EnrichConfig) -> Scope:
+    """Return the rows that a scope reaches."""
+    try:
+        if config.scope is EnrichScope.since:
+            since = datetime.fromisoformat(config.since or "")
+            return Scope(since=since if since.tzinfo else since.astimezone())
+        if config.scope is EnrichScope.file_ids:
+            return Scope(file_ids=tuple(UUID(text) for text in config.file_ids))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"scope {config.scope.value}: {error}. Times are ISO 8601, file ids as 'medallion trace' shows them."
+        ) from error
+    return Scope()
+
+
+def _build_asset(enrichment: Enrichment) -> dg.AssetsDefinition:
+    key = ["gold", enrichment.name]
+
+    @dg.asset(
+        key=key,
+        deps=[["silver", table] for table in enrichment.inputs],
+        group_name=enrichment.domain,
+        kinds={"postgres", "gold"},
+        tags={LAYER_TAG: "gold"},
+        owners=list(enrichment.owners),
+        description=f"{enrichment.title}; `{enrichment.qualified_name}`. {enrichment.description}\n\n"
+        "Materialize makes what the change feed has; `scope: all | since | file_ids` compares gold with silver and repairs it.",
+        metadata={
+            "dagster/table_name": enrichment.qualified_name,
+            "dagster/column_schema": dg.TableSchema(
+                [dg.TableColumn(column.name, str(column.type), description=column.comment) for column in enrichment.table.columns]
+            ),
+        },
+        check_specs=[dg.AssetCheckSpec(UNMATCHED, asset=key, description="few enough rows name a lookup row that nobody knows")],
+        required_resource_keys={"settings"},
+        pool=f"gold_{enrichment.name}",
+    )
+    def gold_asset(context: dg.AssetExecutionContext, config: EnrichConfig) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with checks, Dagster takes only the bare class
+        settings: Settings = context.resources.settings
+        report = run_config_for(config, settings, enrichment, context.run.run_id)
+        return dg.MaterializeResult(metadata=describe(report), check_results=[check_unmatched(report, settings.gold)])
+
+    return gold_asset
+
+
+def _build_sensor(enrichment: Enrichment) -> dg.SensorDefinition:
+    name = enrichment.name
+
+    @dg.sensor(
+        name=f"follow_{name}",
+        job_name=f"gold_{enrichment.name}",
+        minimum_interval_seconds=5,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={"settings"},
+        description=f"Follows the change feed of silver.{' and silver.'.join(enrichment.inputs)}; requests one run per range.",
+    )
+    def follow_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        settings: Settings = context.resources.settings
+        with db.connect(settings, "medallion_gold") as connection:
+            found = plan(connection, enrichment, parse_cursor(context.cursor), settings.gold.max_rows)
+        cursor = str(found.positions.lookup)
+        if found.work is None:
+            return dg.SensorResult(skip_reason=f"gold/{name} has everything", cursor=cursor)
+        request = request_run(
+            context.instance, work_name(name, found.work), RetryRule(settings.gold.max_attempts, _RETRY_SECONDS), clock.now(),
+            run_config=_op_config(name, {"work": found.work.to_config()}), again_after_success=True,
+        )  # fmt: skip
+        if isinstance(request, str):
+            return dg.SensorResult(skip_reason=f"gold/{name}: {request}", cursor=cursor)
+        return dg.SensorResult(run_requests=[request], cursor=cursor)
+
+    return follow_sensor
+
+
+def _build_scope_all(enrichment: Enrichment, verb: str, cron: str, status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=f"{verb}_gold_{enrichment.name}",
+        job_name=f"gold_{enrichment.name}",
+        cron_schedule=cron,
+        default_status=status,
+        description="Compares all of gold with silver and repairs what differs, in chunks; a retry skips what is right.",
+    )
+    def scope_all(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        at = context.scheduled_execution_time.isoformat()
+        return dg.RunRequest(run_key=at, run_config=_op_config(enrichment.name, {"scope": EnrichScope.all.name}))
+
+    return scope_all
+
+
+def describe(report: EnrichReport) -> dict[str, dg.MetadataValue[Any]]:
+    """Return counts, rates, the unmatched companies and one line per transaction."""
+    created, updated, checked = report.total("created"), report.total("updated"), report.total("checked")
+    unmatched = report.unmatched
+    return as_metadata(
+        {
+            "rows_created": created,
+            "rows_updated": updated,
+            "rows_unchanged": max(checked - created - updated, 0),
+            "rows_orphaned": report.total("orphans"),
+            "dagster/row_count": unmatched.rows,
+            "unmatched_rows": unmatched.unmatched_rows,
+            "unmatched_share": round(unmatched.share, 6),
+            "seconds": round(report.seconds, 3),
+            "rows_per_second": rates(created + updated, 0, report.seconds)["rows_per_second"],
+        },
+        missing=markdown_table(["missing lookup key", "rows that name it"], unmatched.missing.items()),
+        steps=markdown_table(
+            ["created", "updated", "checked", "files", "seconds"],
+            [(s.created, s.updated, s.checked, s.files, round(s.seconds, 3)) for s in report.steps],
+        ),
+    )
+
+
+def check_unmatched(report: EnrichReport, settings: GoldSettings) -> dg.AssetCheckResult:
+    """Fail when too many rows name a lookup row that nobody knows, and say which."""
+    unmatched = report.unmatched
+    worst = ", ".join(f"{key} ({rows})" for key, rows in list(unmatched.missing.items())[:10])
+    return dg.AssetCheckResult(
+        check_name=UNMATCHED,
+        passed=unmatched.share <= settings.max_unmatched_share,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={"share": unmatched.share, "limit": settings.max_unmatched_share, "rows": unmatched.unmatched_rows, "most_missing": worst},
+    )
+
+
+def work_name(name: str, work: Work) -> str:
+    """Return the name that runs for this work carry as a tag."""
+    values = "-".join(str(value) for value in work.to_config().values())
+    return f"gold/{name}/{values}"
+
+
+def parse_cursor(cursor: str | None) -> int:
+    """Return the lookup's position; 0, which costs time and no rows, for a cursor that is none."""
+    return int(cursor) if cursor and cursor.isdecimal() and cursor.isascii() else 0
+
+
+def _op_config(name: str, config: Mapping[str, object]) -> dict[str, object]:
+    return {"ops": {f"gold__{name}": {"config": dict(config)}}}

@@ -1,0 +1,91 @@
+"""Compare gold with silver row by row and repair what differs: the safety net under the feed, and the backfill.
+
+Works in chunks in order of the key, each in a transaction of its own. A killed one is simply started again: what is right
+already is compared, not written. Rows that the feed has not reached are left to it, so that its position stays true.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+
+from medallion_defs.core.sql import load_queries
+from medallion_defs.gold.contract import Enrichment
+from medallion_defs.gold.enrich import FileRows, lock, write
+from medallion_defs.gold.feed import read_subject_position
+
+_SQL = load_queries("medallion_defs.gold", "reconcile.sql")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which gold rows to look at: all (no field set), or those made of what was fetched since an instant, or of these items.
+
+    Both the subject's and the lookup's items count.
+    """
+
+    since: datetime | None = None
+    file_ids: tuple[UUID, ...] | None = None
+
+    @property
+    def is_all(self) -> bool:
+        return self.since is None and self.file_ids is None
+
+    def compose(self, enrichment: Enrichment) -> sql.Composed:
+        """Return the query of the subject keys in scope."""
+        if self.file_ids is not None:
+            return enrichment.compose(_SQL["scope_file_ids"])
+        return enrichment.compose(_SQL["scope_all" if self.since is None else "scope_since"])
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What one chunk of a reconciliation found, and repaired.
+
+    Attributes:
+        checked: silver rows in the chunk, those that the feed has not reached included.
+        missing: rows that gold lacked.
+        stale: rows that differed from what silver gives.
+        orphan: rows whose silver row is gone; deleted. Looked for when the scope is all.
+        per_file: rows written by the subject row's file.
+        last_key: where the next chunk begins; None after the last one.
+    """
+
+    checked: int
+    missing: int
+    stale: int
+    orphan: int
+    per_file: Mapping[UUID, FileRows]
+    last_key: str | None
+
+
+def reconcile(
+    connection: psycopg.Connection, enrichment: Enrichment, scope: Scope, *, max_rows: int, after: str | None = None
+) -> Iterator[Repair]:
+    """Repair chunk after chunk of about `max_rows` rows. The caller commits after each; until it does, the table stays locked.
+
+    A backfill of everything = enrich until the plan is empty, then this.
+    """
+    while True:
+        repair = reconcile_chunk(connection, enrichment, scope, max_rows=max_rows, after=after)
+        yield repair
+        if repair.last_key is None:
+            return
+        after = repair.last_key
+
+
+def reconcile_chunk(connection: psycopg.Connection, enrichment: Enrichment, scope: Scope, *, max_rows: int, after: str | None) -> Repair:
+    """Repair the next `max_rows` rows after the key `after` (None: from the start). The caller commits."""
+    keys = scope.compose(enrichment)
+    values: dict[str, object] = {"since": scope.since, "file_ids": list(scope.file_ids or ()), "after": after, "max_rows": max_rows}
+    lock(connection, enrichment)
+    [(rows, last_key)] = connection.execute(enrichment.compose(_SQL["last_key"], scope=keys), values).fetchall()
+    # The last chunk has no end: what lies beyond the last silver key can only be an orphan.
+    until = last_key if rows == max_rows else None
+    values |= {"until": until, "position": read_subject_position(connection, enrichment)}
+    orphan = connection.execute(enrichment.compose(_SQL["delete_orphans"]), values).rowcount if scope.is_all else 0
+    written = write(connection, enrichment, _SQL["write_different"], values, checked=_SQL["checked"], scope=keys)
+    return Repair(written.checked, written.created, written.updated, orphan, written.per_file, until)

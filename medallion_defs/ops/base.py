@@ -1,0 +1,18 @@
+"""What every code location has in common: the settings as a resource, and one process per run.
+
+Steps are small and share a run's connection to the database; a process per step would cost seconds and gain nothing.
+"""
+
+import dagster as dg
+
+from medallion_defs.core.settings import Settings, get_settings
+
+
+@dg.resource(description="The settings of this process: environment, medallion.yaml, defaults.")
+def settings_resource(_context: dg.InitResourceContext) -> Settings:
+    return get_settings()
+
+
+def base_definitions() -> dg.Definitions:
+    """Return the resource and the executor; the settings are read when a run or a tick first asks for them."""
+    return dg.Definitions(resources={"settings": settings_resource}, executor=dg.in_process_executor)

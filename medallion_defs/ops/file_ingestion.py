@@ -1,0 +1,367 @@
+"""`DatasetIngestion`: one row of the ledger as a value, and every way in which it may change.
+
+What belongs here: translation from a bronze item, the state machine of an item's life (each transition returns a
+new value), back-off, and the grouping into microbatches. What does not: SQL (`ledger.py`), the clock (time is
+passed in) and any file. The `silver_*` columns describe the last attempt, `batch_id` the microbatch that made it.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, datetime, timedelta
+from operator import attrgetter
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+
+from medallion_defs.core import ids
+from medallion_defs.core.errors import TerminalError
+from medallion_defs.core.settings import SourceSettings
+from medallion_defs.ops.item import BronzeItem
+
+Status = Literal["refused", "pending", "claimed", "loaded", "retrying", "dead"]
+
+REFUSED_REVISION = 0
+RETRY_CAP = timedelta(hours=1)
+MESSAGE_CHARACTERS = 4000
+WORKER_DIED = "WorkerDied"
+NOT_STARTED = "RunNotStarted"
+_INT4_MAX, _INT8_MAX = 2**31 - 1, 2**63 - 1
+
+
+class RowCounts(msgspec.Struct, frozen=True):
+    """What a load did with the records of one item; `read` is the sum of the others."""
+
+    read: int = 0
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+
+    @property
+    def reconciles(self) -> bool:
+        return self.read == self.created + self.updated + self.unchanged + self.duplicate + self.rejected
+
+
+class GoldResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What one gold run made of one file. `error` is None when it went well; the counts are added to earlier ones."""
+
+    file_id: UUID
+    run_id: str
+    object_type: str
+    tablename: str
+    started_at: datetime
+    ended_at: datetime
+    created: int = 0
+    updated: int = 0
+    error: BaseException | None = None
+
+
+class DatasetIngestion(msgspec.Struct, frozen=True, kw_only=True):
+    """One bronze item, its whole life: the columns of `ops.file_ingestions` in table order, without the derived `status`."""
+
+    file_id: UUID
+    run_id: str | None = None
+    source_type: str
+    domain: str | None = None
+    source: str | None = None
+    dataset: str | None = None
+    discriminator: str | None = None
+    ticker: str | None = None
+    external_id: str
+    revision: int
+    bronze_path: str | None = None
+    content_sha256: str | None = None
+    bronze_rows: int | None = None
+    bronze_bytes: int | None = None
+    bronze_error: str | None = None
+    bronze_filename: str | None = None
+    bronze_from_date: date | None = None
+    bronze_to_date: date | None = None
+    bronze_ingest_start_time: datetime | None = None
+    bronze_ingest_end_time: datetime | None = None
+    bronze_can_promote: bool = True
+    silver_run_id: str | None = None
+    silver_tablename: str | None = None
+    silver_rows_read: int | None = None
+    silver_rows_created: int | None = None
+    silver_rows_updated: int | None = None
+    silver_rows_unchanged: int | None = None
+    silver_rows_duplicate: int | None = None
+    silver_rows_rejected: int | None = None
+    silver_quality_flags: dict[str, int] | None = None
+    silver_errors: dict[str, str] | None = None
+    silver_ingest_start_time: datetime | None = None
+    silver_ingest_end_time: datetime | None = None
+    silver_can_promote: bool | None = None
+    gold_run_id: str | None = None
+    gold_object_type: str | None = None
+    gold_tablename: str | None = None
+    gold_rows_created: int | None = None
+    gold_rows_updated: int | None = None
+    gold_errors: dict[str, str] | None = None
+    gold_ingest_start_time: datetime | None = None
+    gold_ingest_end_time: datetime | None = None
+    batch_id: str | None = None
+    attempts: int = 0
+    retry_at: datetime | None = None
+    code_version: str | None = None
+    created_at: datetime
+    updated_at: datetime
+
+    # -- bronze ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def published(cls, item: BronzeItem, at: datetime, started_at: datetime | None = None) -> "DatasetIngestion":
+        """Return the row of an item that is in bronze. `started_at`: when its fetch began, where the caller knows.
+
+        Raises:
+            TerminalError: the item holds a value that no ledger can keep (NUL, no time zone, a number out of range).
+        """
+        _require_storable(item)
+        return cls(
+            file_id=item.file_id,
+            run_id=item.run_id,
+            source_type=item.source_type,
+            external_id=item.external_id,
+            revision=item.revision,
+            bronze_path=item.path,
+            content_sha256=item.content_sha256,
+            bronze_bytes=item.bytes,
+            bronze_filename=item.filename,
+            bronze_from_date=item.from_date,
+            bronze_to_date=item.to_date,
+            bronze_ingest_start_time=started_at,
+            bronze_ingest_end_time=item.fetched_at,
+            created_at=at,
+            updated_at=at,
+        )
+
+    @classmethod
+    def refused(
+        cls, source_type: str, external_id: str, filename: str, error: BaseException, at: datetime, run_id: str | None = None
+    ) -> "DatasetIngestion":
+        """Return the row of a landing file that bronze could not take. Revision 0: what gets published later starts at 1."""
+        clean_id = _storable_text(external_id)
+        return cls(
+            file_id=ids.file_id(source_type, clean_id, REFUSED_REVISION),
+            run_id=run_id,
+            source_type=source_type,
+            external_id=clean_id,
+            revision=REFUSED_REVISION,
+            bronze_error=describe_error(error)["message"],
+            bronze_filename=_storable_text(filename),
+            bronze_ingest_end_time=at,
+            bronze_can_promote=False,
+            created_at=at,
+            updated_at=at,
+        )
+
+    # -- silver ----------------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> Status:
+        """The same derivation as the column's (`ops/tables.py`); a test holds the two together."""
+        if self.bronze_error is not None:
+            return "refused"
+        if self.silver_errors is not None:
+            return "dead" if self.retry_at is None else "retrying"
+        if self.silver_ingest_end_time is not None:
+            return "loaded"
+        return "pending" if self.batch_id is None else "claimed"
+
+    def claimed(self, batch_id: str, at: datetime) -> "DatasetIngestion":
+        """Put the item into a microbatch; attempts go on counting."""
+        return msgspec.structs.replace(self._without_attempt(at), batch_id=batch_id)
+
+    def claimed_again(self, batch_id: str, at: datetime) -> "DatasetIngestion":
+        """Put an item that was done (loaded or failed) into a microbatch for reprocessing; attempts start over."""
+        return msgspec.structs.replace(self._without_attempt(at), batch_id=batch_id, attempts=0)
+
+    def started(self, run_id: str, code_version: str, at: datetime) -> "DatasetIngestion":
+        """Count the attempt that begins now. Persist this before the load: an item that kills its worker must count, too."""
+        return msgspec.structs.replace(
+            self, attempts=self.attempts + 1, silver_run_id=run_id, code_version=code_version, silver_ingest_start_time=at, updated_at=at
+        )
+
+    def described(
+        self,
+        *,
+        domain: str | None = None,
+        source: str | None = None,
+        dataset: str | None = None,
+        discriminator: str | None = None,
+        ticker: str | None = None,
+    ) -> "DatasetIngestion":
+        """Say what the data are, as the source's recipe knows."""
+        return msgspec.structs.replace(
+            self, domain=domain, source=source, dataset=dataset, discriminator=discriminator, ticker=ticker
+        )  # fmt: skip
+
+    def finished(
+        self, tablename: str, counts: RowCounts, quality_flags: dict[str, int], at: datetime, *, can_promote: bool = True
+    ) -> "DatasetIngestion":
+        """The item is in silver.
+
+        Raises:
+            TerminalError: the counts do not add up; some record would be unaccounted for.
+        """
+        if not counts.reconciles:
+            raise TerminalError(f"{self.bronze_path}: the load lost count of its records ({counts}). Nothing of the item was kept.")
+        return msgspec.structs.replace(
+            self,
+            bronze_rows=counts.read,
+            silver_tablename=tablename,
+            silver_rows_read=counts.read,
+            silver_rows_created=counts.created,
+            silver_rows_updated=counts.updated,
+            silver_rows_unchanged=counts.unchanged,
+            silver_rows_duplicate=counts.duplicate,
+            silver_rows_rejected=counts.rejected,
+            silver_quality_flags=quality_flags,
+            silver_ingest_end_time=at,
+            silver_can_promote=can_promote,
+            silver_errors=None,
+            retry_at=None,
+            updated_at=at,
+        )
+
+    def failed(self, error: BaseException, at: datetime, settings: SourceSettings) -> "DatasetIngestion":
+        """The attempt failed: try again later, or never when the error is terminal or the attempts are used up."""
+        return self._resolved(describe_error(error), at, settings, is_final=isinstance(error, TerminalError))
+
+    def released(self, at: datetime, settings: SourceSettings) -> "DatasetIngestion":
+        """The run of the microbatch ended and said nothing of the item: its worker died, or the run never reached the item."""
+        return msgspec.structs.replace(self._resolved(self._silence(), at, settings, is_final=False), batch_id=None)
+
+    def requeued(self, at: datetime) -> "DatasetIngestion":
+        """Back to pending with all attempts: somebody asked for it, or the code that failed on it has changed."""
+        return msgspec.structs.replace(self._without_attempt(at), batch_id=None, attempts=0)
+
+    @property
+    def is_started(self) -> bool:
+        """Whether an attempt began that has not ended."""
+        return self.silver_ingest_start_time is not None and self.silver_ingest_end_time is None
+
+    def is_held_by(self, other: "DatasetIngestion") -> bool:
+        """Whether this row, as the database has it, is still in the attempt that `other` is the outcome of."""
+        return self.status == "claimed" and (self.batch_id, self.attempts) == (other.batch_id, other.attempts)
+
+    def _without_attempt(self, at: datetime) -> "DatasetIngestion":
+        return msgspec.structs.replace(
+            self,
+            silver_run_id=None,
+            silver_rows_read=None,
+            silver_rows_created=None,
+            silver_rows_updated=None,
+            silver_rows_unchanged=None,
+            silver_rows_duplicate=None,
+            silver_rows_rejected=None,
+            silver_quality_flags=None,
+            silver_errors=None,
+            silver_ingest_start_time=None,
+            silver_ingest_end_time=None,
+            silver_can_promote=None,
+            retry_at=None,
+            updated_at=at,
+        )
+
+    def _resolved(self, errors: dict[str, str], at: datetime, settings: SourceSettings, *, is_final: bool) -> "DatasetIngestion":
+        is_dead = is_final or self.attempts >= settings.max_attempts
+        return msgspec.structs.replace(
+            self._without_attempt(at),
+            silver_run_id=self.silver_run_id,
+            silver_ingest_start_time=self.silver_ingest_start_time,
+            silver_ingest_end_time=at,
+            silver_errors=errors,
+            silver_can_promote=False,
+            retry_at=None if is_dead else at + retry_delay(self.attempts, settings.retry_seconds),
+        )
+
+    def _silence(self) -> dict[str, str]:
+        if self.is_started:
+            text = (
+                f"The worker died (run {self.silver_run_id}, attempt {self.attempts}) before it could say what became of this item. "
+                "Its run's log and the machine's memory are the places to look."
+            )
+            return {"error_type": WORKER_DIED, "message": text}
+        return {"error_type": NOT_STARTED, "message": "The run of the microbatch ended before it started on this item. See the run's log."}
+
+    # -- gold ------------------------------------------------------------------------------------------------------
+
+    def gold_finished(self, result: GoldResult) -> "DatasetIngestion":
+        """What gold made of the item's rows; created and updated are added up over the runs."""
+        return msgspec.structs.replace(
+            self,
+            gold_run_id=result.run_id,
+            gold_object_type=result.object_type,
+            gold_tablename=result.tablename,
+            gold_rows_created=(self.gold_rows_created or 0) + result.created,
+            gold_rows_updated=(self.gold_rows_updated or 0) + result.updated,
+            gold_errors=describe_error(result.error) if result.error else None,
+            gold_ingest_start_time=result.started_at,
+            gold_ingest_end_time=result.ended_at,
+            updated_at=result.ended_at,
+        )
+
+
+def retry_delay(attempts: int, retry_seconds: float) -> timedelta:
+    """Return the wait after the `attempts`-th try: `retry_seconds`, doubled with each further try, at most an hour."""
+    # The exponent is capped before the power: 2.0 ** 2000 is an OverflowError.
+    return min(timedelta(seconds=retry_seconds * 2.0 ** min(max(attempts - 1, 0), 16)), RETRY_CAP)
+
+
+def describe_error(error: BaseException) -> dict[str, str]:
+    """Return `{error_type, message}` as the ledger keeps it: at most 4,000 characters, and none that Postgres refuses."""
+    message = _storable_text(str(error))[:MESSAGE_CHARACTERS]
+    return {"error_type": type(error).__name__, "message": message or "(no message)"}
+
+
+def plan_batches(items: Iterable[DatasetIngestion], settings: SourceSettings, room: int) -> list[list[DatasetIngestion]]:
+    """Group `items`, oldest first, into at most `room` microbatches within `max_items` and `max_bytes`.
+
+    One item above `max_bytes` goes alone. Items whose worker died are tried again in ever smaller batches, the last
+    attempt alone: one poison item of 500 must not take the other 499 down with it.
+    """
+    streams: dict[int, list[DatasetIngestion]] = {}
+    for item in sorted(items, key=attrgetter("created_at", "file_id")):
+        streams.setdefault(_most_items(item, settings), []).append(item)
+    batches = [batch for most, stream in streams.items() for batch in _cut(stream, most, settings.max_bytes)]
+    return sorted(batches, key=lambda batch: (batch[0].created_at, batch[0].file_id))[:room]
+
+
+def _most_items(item: DatasetIngestion, settings: SourceSettings) -> int:
+    if (item.silver_errors or {}).get("error_type") != WORKER_DIED:
+        return settings.max_items
+    left = 1 - item.attempts / max(settings.max_attempts - 1, 1)
+    return max(1, round(math.pow(settings.max_items, left)))
+
+
+def _cut(items: Sequence[DatasetIngestion], most_items: int, most_bytes: int) -> Iterator[list[DatasetIngestion]]:
+    batch: list[DatasetIngestion] = []
+    size = 0
+    for item in items:
+        item_bytes = item.bronze_bytes or 0
+        if batch and (len(batch) == most_items or size + item_bytes > most_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += item_bytes
+    if batch:
+        yield batch
+
+
+def _storable_text(text: str) -> str:
+    """Replace what Postgres text cannot hold: NUL, and halves of surrogate pairs (file names that are not UTF-8)."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "␀")
+
+
+def _require_storable(item: BronzeItem) -> None:
+    texts = (item.source_type, item.external_id, item.directory, item.filename, item.content_sha256, item.run_id or "")
+    if any(_storable_text(text) != text for text in texts):
+        raise TerminalError(f"{item.path!r}: a text of the item holds a NUL or a broken character.")
+    if not 1 <= item.revision <= _INT4_MAX or not 0 <= item.bytes <= _INT8_MAX:
+        raise TerminalError(f"{item.path!r}: revision {item.revision} or size {item.bytes} is out of range.")
+    if item.fetched_at.tzinfo is None:
+        raise TerminalError(f"{item.path!r}: fetched_at {item.fetched_at} has no time zone.")

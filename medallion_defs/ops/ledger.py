@@ -1,0 +1,391 @@
+"""`Ledger`: the one repository of `ops.file_ingestions`, and the only module that writes it.
+
+Every write is the same three steps: lock the rows, ask `DatasetIngestion` for their next state, write them. Methods run
+in the caller's transaction and never commit; the one exception, which must, is `start_batch`. Decisions are in
+`file_ingestion.py`, the SQL in `ledger.sql`.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import date, datetime
+from functools import cache
+from typing import Any, LiteralString, TypeVar
+from uuid import UUID
+
+import msgspec
+import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+from psycopg.rows import class_row, dict_row
+
+from medallion_defs.core.errors import TerminalError, TransientError
+from medallion_defs.core.settings import SourceSettings
+from medallion_defs.core.sql import load_queries
+from medallion_defs.ops.file_ingestion import DatasetIngestion, GoldResult, Status, plan_batches
+
+COLUMNS = DatasetIngestion.__struct_fields__
+# A silver run writes back what it read minutes ago: it must not carry along the gold columns of that time.
+GOLD_COLUMNS = (*(name for name in COLUMNS if name.startswith("gold_")), "updated_at")
+SILVER_COLUMNS = (
+    *("domain", "source", "dataset", "discriminator", "ticker", "bronze_rows"),
+    *(name for name in COLUMNS if name.startswith("silver_")),
+    *("batch_id", "attempts", "retry_at", "code_version", "updated_at"),
+)
+REQUEUABLE: tuple[Status, ...] = ("dead", "retrying", "loaded")
+CHUNK_ROWS = 1_000
+REARM_ROWS = 5_000
+
+Params = dict[str, object]
+T = TypeVar("T")
+
+
+class BatchInUseError(TransientError):
+    """A living worker has the microbatch; nothing was changed."""
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """A microbatch that was just claimed: what a run request needs."""
+
+    batch_id: str
+    items: int
+    bytes: int
+
+
+class OpenBatch(msgspec.Struct, frozen=True):
+    """A microbatch with items that nobody has resolved.
+
+    Attributes:
+        run_id: the run that started on it, None before.
+        since: when it was last touched.
+        attempts: the most tries that one of its items has had.
+    """
+
+    batch_id: str
+    items: int
+    bytes: int
+    run_id: str | None
+    since: datetime
+    attempts: int
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """Which items to reprocess: all (nothing set), those fetched `since`, or `file_ids`."""
+
+    since: datetime | None = None
+    file_ids: tuple[UUID, ...] | None = None
+
+
+class LedgerFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows a person asks for; what is None does not narrow. `external_id` is a glob (`*`, `?`); `run_id` is bronze's or silver's."""
+
+    source_type: str | None = None
+    statuses: tuple[Status, ...] | None = None
+    external_id: str | None = None
+    file_ids: tuple[UUID, ...] | None = None
+    bronze_path: str | None = None
+    batch_id: str | None = None
+    run_id: str | None = None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Rows, oldest first; `next` continues after them, None at the end."""
+
+    rows: list[DatasetIngestion]
+    next: tuple[datetime, UUID] | None
+
+
+class StatusCount(msgspec.Struct, frozen=True):
+    source_type: str
+    status: Status
+    items: int
+    bytes: int
+
+
+class Lag(msgspec.Struct, frozen=True):
+    """Items of a source on their way to silver, and when the oldest of them was registered."""
+
+    source_type: str
+    items: int
+    oldest_at: datetime
+
+
+class Ledger:
+    """The ledger over one connection. What it raises besides the documented is psycopg's."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    # -- bronze and discovery: what there is -----------------------------------------------------------------------
+
+    def register_published(self, items: Iterable[DatasetIngestion]) -> int:
+        """Add the rows of published items; return how many were new. Known ones stay as they are, whoever registered them.
+
+        A refusal of the same file, if older, is settled: its row goes.
+        """
+        return sum(self._insert("register_published", chunk) for chunk in _chunks(items))
+
+    def register_refused(self, refusals: Iterable[DatasetIngestion]) -> None:
+        """Add or refresh the rows of landing files that bronze could not take: one row a file, with the latest reason."""
+        # One statement cannot update a row twice: of several refusals of one file the last counts.
+        latest = {refusal.file_id: refusal for refusal in refusals}
+        for chunk in _chunks(latest.values()):
+            self._insert("register_refused", chunk)
+
+    def known_directories(self, source_type: str) -> set[str]:
+        """Return the item directories of the source that the ledger has, as names below the source's folder."""
+        skip = len(source_type) + 1
+        with self._connection.cursor() as cursor:
+            cursor.execute(_query("known_paths"), {"source_type": source_type})
+            return {path[skip:] for (path,) in cursor}
+
+    def unknown_paths(self, paths: Sequence[str]) -> set[str]:
+        """Return those of `paths` (`source/directory`) that the ledger does not have."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(_query("unknown_paths"), {"paths": list(paths)})
+            return {path for (path,) in cursor}
+
+    def next_from_date(self, source_type: str) -> date | None:
+        """Return the day from which an incremental source goes on: the highest `bronze_to_date`; None at the first fetch."""
+        row = self._connection.execute(_query("next_from_date"), {"source_type": source_type}).fetchone()
+        return row[0] if row else None
+
+    # -- microbatches ----------------------------------------------------------------------------------------------
+
+    def open_batches(self, source_type: str) -> list[OpenBatch]:
+        """Return the microbatches of the source with claimed items, oldest first."""
+        with self._connection.cursor(row_factory=class_row(OpenBatch)) as cursor:
+            return cursor.execute(_query("open_batches"), {"source_type": source_type}).fetchall()
+
+    def claim(self, source_type: str, settings: SourceSettings, code_version: str, at: datetime) -> list[Batch]:
+        """Group what is pending or due for a retry into microbatches, as many as `max_in_flight` leaves room for.
+
+        First, items that failed under another code version are armed again (at most 5,000 a call). Returns [] while another
+        tick claims for the same source.
+        """
+        params: Params = {"source_type": source_type, "code_version": code_version, "at": at, "limit": REARM_ROWS}
+        if not self._lock("try_lock_claim", params):
+            return []
+        self._write([row.requeued(at) for row in self._select("lock_outdated", params)], SILVER_COLUMNS)
+        room = settings.max_in_flight - len(self.open_batches(source_type))
+        if room <= 0:
+            return []
+        params["limit"] = room * settings.max_items
+        candidates = self._select("lock_due", params) + self._select("lock_pending", params)
+        plan = plan_batches(candidates, settings, room)
+        return self._claim_rows(source_type, plan, DatasetIngestion.claimed, at)
+
+    def claim_done(self, source_type: str, scope: Scope, before: datetime, settings: SourceSettings, at: datetime) -> Batch | None:
+        """Claim one microbatch of items in `scope` whose last attempt ended before `before`, to be processed again; None at the end.
+
+        With `before` fixed at the start, calling this until None walks through all of history once, and goes on where it
+        stopped after a crash: what is claimed, loaded or failed meanwhile is not in the selection any more.
+        """
+        params = _scope_params(source_type, scope, before) | {"limit": settings.max_items}
+        plan = plan_batches(self._select("lock_done", params), settings, room=1)
+        batches = self._claim_rows(source_type, plan, DatasetIngestion.claimed_again, at)
+        return batches[0] if batches else None
+
+    def count_done(self, source_type: str, scope: Scope, before: datetime) -> tuple[int, int]:
+        """Return (items, bytes) that `claim_done` with the same arguments still has before it."""
+        row = self._connection.execute(_query("count_done"), _scope_params(source_type, scope, before)).fetchone()
+        return (row[0], row[1]) if row else (0, 0)
+
+    def start_batch(self, batch_id: str, run_id: str, code_version: str, settings: SourceSettings, at: datetime) -> list[DatasetIngestion]:
+        """Count an attempt for each claimed item of the batch, **commit**, and return those to load.
+
+        Committed before the load, so that an item that kills its worker counts. Items out of attempts (the run was started
+        again and again) are dead instead. The batch is this session's alone until `leave_batch` or the end of the connection.
+        Returns [] when everything in the batch is resolved.
+
+        Raises:
+            BatchInUseError: another session works on the batch.
+            TerminalError: called inside a transaction.
+        """
+        if self._connection.info.transaction_status != TransactionStatus.IDLE:
+            raise TerminalError(f"start_batch('{batch_id}') commits; call it outside of any transaction.")
+        with self._connection.transaction():
+            if not self._lock("try_lock_batch", {"batch_id": batch_id}):
+                raise BatchInUseError(f"Microbatch {batch_id} is being worked on by another run. Nothing to do for this one.")
+            rows = self._select("lock_batch_rows", {"batch_id": batch_id})
+            started = [row.started(run_id, code_version, at) for row in rows if row.attempts < settings.max_attempts]
+            spent = [row.released(at, settings) for row in rows if row.attempts >= settings.max_attempts]
+            self._write(started + spent, SILVER_COLUMNS)
+        return started
+
+    def leave_batch(self, batch_id: str) -> None:
+        """Give back what `start_batch` holds; leaves no transaction open behind it. Ending the connection does the same."""
+        with self._connection.transaction():
+            self._connection.execute(_query("unlock_batch"), {"batch_id": batch_id})
+
+    def save(self, outcomes: Iterable[DatasetIngestion]) -> set[UUID]:
+        """Write the outcomes of an attempt (finished or failed), in the transaction of the load; return the file ids written.
+
+        Compare-and-set: a row is written only while it is claimed by the same batch in the same attempt. An id that is missing
+        in the answer belongs to somebody else by now, and the load of its rows must be rolled back.
+        """
+        by_id = {outcome.file_id: outcome for outcome in outcomes}
+        current = self._select("lock_rows", {"file_ids": list(by_id)})
+        ours = [by_id[row.file_id] for row in current if row.is_held_by(by_id[row.file_id])]
+        self._write(ours, SILVER_COLUMNS)
+        return {row.file_id for row in ours}
+
+    def release_batch(self, batch_id: str, settings: SourceSettings, at: datetime) -> list[DatasetIngestion]:
+        """Take back what a run that has ended left claimed: retried with back-off, or dead; return the rows.
+
+        Raises:
+            BatchInUseError: the run may have ended, its worker has not.
+        """
+        if not self._lock("probe_batch", {"batch_id": batch_id}):
+            raise BatchInUseError(f"Microbatch {batch_id} still has a living worker; it is released when that ends.")
+        released = [row.released(at, settings) for row in self._select("lock_batch_rows", {"batch_id": batch_id})]
+        self._write(released, SILVER_COLUMNS)
+        return released
+
+    def requeue(self, which: LedgerFilter, at: datetime) -> int:
+        """Set rows back to pending with all their attempts; return how many.
+
+        Without `which.statuses`: the dead and the retrying ones. Pending, claimed and refused rows are never touched.
+        """
+        wanted = tuple(status for status in which.statuses or ("dead", "retrying") if status in REQUEUABLE)
+        if not wanted:
+            return 0
+        count = 0
+        for page in self._pages(msgspec.structs.replace(which, statuses=wanted)):
+            rows = self._select("lock_rows", {"file_ids": [row.file_id for row in page]})
+            requeued = [row.requeued(at) for row in rows if row.status in wanted]
+            self._write(requeued, SILVER_COLUMNS)
+            count += len(requeued)
+        return count
+
+    # -- gold ------------------------------------------------------------------------------------------------------
+
+    def save_gold(self, results: Iterable[GoldResult]) -> None:
+        """Note what gold made of files, in gold's transaction; created and updated are added to what is there."""
+        by_id = {result.file_id: result for result in results}
+        for ids in _chunks(by_id):
+            rows = self._select("lock_rows", {"file_ids": ids})
+            self._write([row.gold_finished(by_id[row.file_id]) for row in rows], GOLD_COLUMNS)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def count_by_status(self) -> list[StatusCount]:
+        """Return items and bytes of each source in each status. Reads the whole ledger."""
+        with self._connection.cursor(row_factory=class_row(StatusCount)) as cursor:
+            return cursor.execute(_query("count_by_status")).fetchall()
+
+    def lag(self) -> list[Lag]:
+        """Return, for each source that has any, the items that are not in silver yet and the time of the oldest."""
+        with self._connection.cursor(row_factory=class_row(Lag)) as cursor:
+            return cursor.execute(_query("lag")).fetchall()
+
+    def list_rows(self, which: LedgerFilter, limit: int = 100, after: tuple[datetime, UUID] | None = None) -> Page:
+        """Return one page of the rows that match, in order of registration."""
+        after_at, after_id = after or (None, None)
+        params: Params = {
+            "source_type": which.source_type,
+            "statuses": _as_list(which.statuses),
+            "external_id_like": None if which.external_id is None else like_pattern(which.external_id),
+            "file_ids": _as_list(which.file_ids),
+            "bronze_path": which.bronze_path,
+            "batch_id": which.batch_id,
+            "run_id": which.run_id,
+            "after_at": after_at,
+            "after_id": after_id,
+            "limit": limit + 1,
+        }
+        rows = self._select("list_rows", params)
+        shown = rows[:limit]
+        return Page(shown, (shown[-1].created_at, shown[-1].file_id) if len(rows) > limit else None)
+
+    def find_row(self, file_id_or_path: UUID | str) -> DatasetIngestion | None:
+        """Return the row of one item, by its id or by its directory below the bronze root."""
+        if isinstance(file_id_or_path, UUID):
+            rows = self.list_rows(LedgerFilter(file_ids=(file_id_or_path,)), limit=1).rows
+        else:
+            rows = self.list_rows(LedgerFilter(bronze_path=file_id_or_path), limit=1).rows
+        return rows[0] if rows else None
+
+    # -- the three steps -------------------------------------------------------------------------------------------
+
+    def _claim_rows(
+        self, source_type: str, plan: list[list[DatasetIngestion]], claim: Callable[[DatasetIngestion, str, datetime], DatasetIngestion],
+        at: datetime,
+    ) -> list[Batch]:  # fmt: skip
+        batches = []
+        for rows in plan:
+            batch_id = new_batch_id(source_type, at)
+            self._write([claim(row, batch_id, at) for row in rows], SILVER_COLUMNS)
+            batches.append(Batch(batch_id, len(rows), sum(row.bronze_bytes or 0 for row in rows)))
+        return batches
+
+    def _pages(self, which: LedgerFilter) -> Iterator[list[DatasetIngestion]]:
+        page = self.list_rows(which, CHUNK_ROWS)
+        yield page.rows
+        while page.next:
+            page = self.list_rows(which, CHUNK_ROWS, page.next)
+            yield page.rows
+
+    def _lock(self, name: str, params: Params) -> bool:
+        self._require_transaction()
+        with self._connection.cursor(row_factory=dict_row) as cursor:
+            row = cursor.execute(_query(name), params).fetchone()
+        return bool(row and row["is_locked"])
+
+    def _select(self, name: str, params: Params) -> list[DatasetIngestion]:
+        with self._connection.cursor(row_factory=class_row(DatasetIngestion)) as cursor:
+            return cursor.execute(_query(name), params).fetchall()
+
+    def _insert(self, name: str, rows: list[DatasetIngestion]) -> int:
+        self._require_transaction()
+        for source_type in sorted({row.source_type for row in rows}):
+            self._connection.execute(_query("lock_registration"), {"source_type": source_type})
+        return self._connection.execute(_query(name), {"rows": _as_json(rows)}).rowcount
+
+    def _write(self, rows: list[DatasetIngestion], columns: Sequence[str]) -> None:
+        self._require_transaction()
+        if rows:
+            self._connection.execute(_query("write_rows", tuple(columns)), {"rows": _as_json(rows)})
+
+    def _require_transaction(self) -> None:
+        connection = self._connection
+        if connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
+            raise TerminalError("The ledger's locks need a transaction: open one with `connection.transaction()`, or turn autocommit off.")
+
+
+def new_batch_id(source_type: str, at: datetime) -> str:
+    """Return a new id for a microbatch: sorts by time, unique, short enough for a run key and a tag."""
+    return f"{at:%Y%m%dT%H%M%S.%f}-{source_type}-{secrets.token_hex(4)}"
+
+
+def like_pattern(glob: str) -> str:
+    """Turn a glob of `*` and `?` into a LIKE pattern; LIKE's own wildcards lose their meaning."""
+    escaped = glob.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return escaped.replace("*", "%").replace("?", "_")
+
+
+@cache
+def _query(name: str, columns: tuple[LiteralString, ...] = COLUMNS) -> sql.Composed:
+    """Return the query `name` with {columns} filled in; queries without the placeholder are not changed."""
+    return sql.SQL(load_queries(__package__, "ledger.sql")[name]).format(
+        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+        new_columns=sql.SQL(", ").join(sql.Identifier("new", column) for column in columns),
+    )
+
+
+def _scope_params(source_type: str, scope: Scope, before: datetime) -> Params:
+    return {"source_type": source_type, "before": before, "since": scope.since, "file_ids": _as_list(scope.file_ids)}
+
+
+def _as_list(values: Iterable[object] | None) -> list[object] | None:
+    return None if values is None else list(values)
+
+
+def _as_json(rows: Sequence[DatasetIngestion]) -> str:
+    # Sorted: insertions and locks of overlapping sets then happen in one order everywhere.
+    return msgspec.json.encode(sorted(rows, key=lambda row: row.file_id)).decode()
+
+
+def _chunks(values: Iterable[T]) -> Iterator[list[T]]:
+    rest = list(values)
+    for start in range(0, len(rest), CHUNK_ROWS):
+        yield rest[start : start + CHUNK_ROWS]

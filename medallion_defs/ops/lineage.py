@@ -1,0 +1,271 @@
+"""Where a value comes from, and what came of an item. Reads only.
+
+A gold row names the silver rows that it is made of, a silver row its item and record, the ledger the item's directory, and the
+item's own `_item.json` the bytes: there is no edge table to keep in step. Which tables there are is told by the caller
+(`LineageSpec`), since content lies above; showing a trace is the caller's as well.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import LiteralString
+from uuid import UUID
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from medallion_defs.core.errors import TerminalError
+from medallion_defs.core.sql import load_queries
+from medallion_defs.ops.item import ITEM_FILE, Artifact, BronzeItem, decode_item
+
+_SQL = load_queries("medallion_defs.ops", "lineage.sql")
+_EXAMPLES = 3
+
+Row = dict[str, object]
+
+
+class Parent(msgspec.Struct, frozen=True):
+    """How a gold row names one silver row: by `key`, with file, record and version in columns `{prefix}_…`.
+
+    Attributes:
+        table: `silver.driver_events`.
+        key: that table's key, and the gold column that holds it.
+        prefix: of the gold columns `{prefix}_file_id`, `{prefix}_source_record`, `{prefix}_change_seq`.
+    """
+
+    table: str
+    key: str
+    prefix: str
+
+
+class LineageSpec(msgspec.Struct, frozen=True):
+    """A table that can be traced: `silver.x` (no parents: the row itself names file and record) or `gold.x`."""
+
+    table: str
+    key: str
+    parents: tuple[Parent, ...] = ()
+
+    @property
+    def file_columns(self) -> tuple[str, ...]:
+        """The columns that name a bronze item."""
+        return tuple(f"{parent.prefix}_file_id" for parent in self.parents) or ("file_id",)
+
+
+class Item(msgspec.Struct, frozen=True):
+    """A bronze item as a trace shows it.
+
+    `origin` and `artifacts` (with the sha256 of each) are read from the item's directory; None and empty where the caller gave no
+    bronze root, or the file was refused (`bronze_error`) and never became an item.
+    """
+
+    file_id: UUID
+    source_type: str
+    external_id: str
+    revision: int
+    status: str
+    bronze_path: str | None
+    bronze_filename: str | None
+    bronze_error: str | None
+    content_sha256: str | None
+    fetched_at: datetime | None
+    origin: str | None = None
+    artifacts: tuple[Artifact, ...] = ()
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One record of an item, and the silver row that was made of it.
+
+    `row` is the silver row as it is now, None when it is gone; `is_current` tells whether it is still the version in question.
+    """
+
+    table: str
+    key: str
+    source_record: int
+    is_current: bool
+    row: Row | None
+    item: Item
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """A row, as JSON values by column, and the records it is made of."""
+
+    table: str
+    key: str
+    row: Row
+    records: tuple[Record, ...]
+
+
+class TableRows(msgspec.Struct, frozen=True):
+    """Rows of one table that name the item in column `file_column`, and a few of their keys."""
+
+    table: str
+    file_column: str
+    rows: int
+    examples: tuple[str, ...]
+
+
+class ItemTrace(msgspec.Struct, frozen=True):
+    """All that came of an item. `ledger` is its row there; tables without rows of the item are left out.
+
+    `silver` and `gold` count rows that are made of the item now: a row that a newer item has replaced is the newer one's.
+    """
+
+    item: Item
+    ledger: Row
+    silver: tuple[TableRows, ...]
+    rejects: dict[str, int]
+    gold: tuple[TableRows, ...]
+
+
+def trace_gold(connection: psycopg.Connection, spec: LineageSpec, key: str, bronze_root: Path | None = None) -> Trace:
+    """Trace one gold row to the records it is made of.
+
+    Raises:
+        TerminalError: no such row; or the trail is broken, and where.
+    """
+    row = _read_row(connection, spec, key)
+    named = [parent for parent in spec.parents if row[f"{parent.prefix}_file_id"] is not None]
+    items = _read_items(connection, [UUID(str(row[f"{parent.prefix}_file_id"])) for parent in named], bronze_root)
+    return Trace(spec.table, key, row, tuple(_gold_record(connection, row, parent, items) for parent in named))
+
+
+def trace_silver(connection: psycopg.Connection, spec: LineageSpec, key: str, bronze_root: Path | None = None) -> Trace:
+    """Trace one silver row to its record.
+
+    Raises:
+        TerminalError: no such row; or the trail is broken, and where.
+    """
+    row = _read_row(connection, spec, key)
+    file_id = UUID(str(row["file_id"]))
+    item = _read_items(connection, [file_id], bronze_root)[file_id]
+    return Trace(spec.table, key, row, (Record(spec.table, key, _int(row["source_record"]), True, row, item),))
+
+
+def trace_bronze(
+    connection: psycopg.Connection,
+    which: UUID | str,
+    silver: Iterable[LineageSpec],
+    gold: Iterable[LineageSpec],
+    bronze_root: Path | None = None,
+) -> ItemTrace:
+    """List all that came of one item.
+
+    Args:
+        which: its `file_id`, or its path: below the bronze root, or with the root in front, or of a file in the directory.
+
+    Raises:
+        TerminalError: the ledger knows no such item, or its directory cannot be read.
+    """
+    ledger = _find_ledger_row(connection, which, bronze_root)
+    item = _build_item(ledger, bronze_root)
+    rejects = connection.execute(_SQL["rejects_of_item"], {"file_id": item.file_id}).fetchall()
+    return ItemTrace(
+        item,
+        ledger,
+        tuple(_count_rows(connection, silver, item.file_id)),
+        dict(rejects),
+        tuple(_count_rows(connection, gold, item.file_id)),
+    )
+
+
+def item_path(text: str, bronze_root: Path | None = None) -> str:
+    """Return `{source_type}/{directory}` of a path to an item, or to a file in it, as a person may write it.
+
+    Raises:
+        TerminalError: the path names no item, or lies outside the bronze root.
+    """
+    path = Path(text)
+    if bronze_root is not None and (Path.cwd() / path).is_relative_to(bronze_root):
+        path = (Path.cwd() / path).relative_to(bronze_root)
+    if len(path.parts) < 2 or ".." in path.parts or path.is_absolute():
+        raise TerminalError(f"'{text}' names no bronze item. Give a file_id, or a path below data/bronze like 'driver_events/fleet.csv'.")
+    return "/".join(path.parts[:2])
+
+
+def _read_row(connection: psycopg.Connection, spec: LineageSpec, key: str) -> Row:
+    query = _compose("row", table=spec.table, key=spec.key)
+    found = connection.execute(query, {"key": key}).fetchone()
+    if found is None:
+        raise TerminalError(f"{spec.table} has no row with {spec.key} = '{key}'. Keys are compared letter by letter.")
+    row: Row = found[0]
+    return row
+
+
+def _gold_record(connection: psycopg.Connection, row: Row, parent: Parent, items: dict[UUID, Item]) -> Record:
+    key = str(row[parent.key])
+    found = connection.execute(_compose("row", table=parent.table, key=parent.key), {"key": key}).fetchone()
+    silver: Row | None = found[0] if found else None
+    is_current = silver is not None and silver["change_seq"] == row[f"{parent.prefix}_change_seq"]
+    item = items[UUID(str(row[f"{parent.prefix}_file_id"]))]
+    return Record(parent.table, key, _int(row[f"{parent.prefix}_source_record"]), is_current, silver, item)
+
+
+def _read_items(connection: psycopg.Connection, file_ids: Sequence[UUID], bronze_root: Path | None) -> dict[UUID, Item]:
+    rows: dict[UUID, Row] = dict(connection.execute(_SQL["items"], {"file_ids": list(file_ids)}).fetchall())
+    for file_id in file_ids:
+        if file_id not in rows:
+            raise TerminalError(
+                f"The ledger has lost item {file_id}, which a row names. Reconcile bronze with the ledger to enter it again."
+            )
+    return {file_id: _build_item(row, bronze_root) for file_id, row in rows.items()}
+
+
+def _find_ledger_row(connection: psycopg.Connection, which: UUID | str, bronze_root: Path | None) -> Row:
+    file_id = _as_uuid(which)
+    if file_id is not None:
+        found = connection.execute(_SQL["items"], {"file_ids": [file_id]}).fetchone()
+    else:
+        found = connection.execute(_SQL["item_at"], {"path": item_path(str(which), bronze_root)}).fetchone()
+    if found is None:
+        raise TerminalError(
+            f"The ledger knows no item '{which}'. Check the spelling below data/bronze; an item that is there was not discovered yet: "
+            "the source's sensor, or reconciling bronze with the ledger, will."
+        )
+    row: Row = found[-1]
+    return row
+
+
+def _as_uuid(which: UUID | str) -> UUID | None:
+    try:
+        return which if isinstance(which, UUID) else UUID(which)
+    except ValueError:
+        return None
+
+
+def _build_item(ledger: Row, bronze_root: Path | None) -> Item:
+    fields = {"fetched_at": ledger["bronze_ingest_end_time"], **ledger}
+    if bronze_root is not None and ledger["bronze_path"] is not None:
+        bronze = _read_item(bronze_root / str(ledger["bronze_path"]), UUID(str(ledger["file_id"])))
+        fields |= {"fetched_at": bronze.fetched_at, "origin": bronze.origin, "artifacts": msgspec.to_builtins(bronze.artifacts)}
+    return msgspec.convert(fields, Item)
+
+
+def _read_item(directory: Path, file_id: UUID) -> BronzeItem:
+    path = directory / ITEM_FILE
+    remedy = "Run 'medallion bronze verify' to see what else is damaged, and restore the directory from a copy."
+    try:
+        item = decode_item(path.read_bytes())
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise TerminalError(f"{path}, which the ledger names, cannot be read: {error}. {remedy}") from error
+    if item.file_id != file_id:
+        raise TerminalError(f"{path} is of item {item.file_id}; the ledger expects {file_id} there. {remedy}")
+    return item
+
+
+def _count_rows(connection: psycopg.Connection, specs: Iterable[LineageSpec], file_id: UUID) -> Iterable[TableRows]:
+    for spec in specs:
+        for column in spec.file_columns:
+            query = _compose("rows_of_item", table=spec.table, key=spec.key, file_id=column)
+            [(rows, examples)] = connection.execute(query, {"file_id": file_id, "examples": _EXAMPLES}).fetchall()
+            if rows:
+                yield TableRows(spec.table, column, rows, tuple(examples))
+
+
+def _compose(name: LiteralString, *, table: str, **columns: str) -> sql.Composed:
+    names = {placeholder: sql.Identifier(column) for placeholder, column in columns.items()}
+    return sql.SQL(_SQL[name]).format(table=sql.Identifier(*table.split(".")), **names)
+
+
+def _int(value: object) -> int:
+    return int(str(value))

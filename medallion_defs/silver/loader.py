@@ -1,0 +1,156 @@
+"""Load a microbatch of items into a silver table, inside the caller's transaction.
+
+Stage everything, then merge it in a few sorted statements under the table's advisory lock. The result depends on what
+was loaded and never on the order: of the records of a key the greatest (bronze_at, file_id, source_record) wins.
+The ledger is the caller's, in the same transaction. A connection lost at COMMIT may have committed: the caller looks
+its ledger row up before it loads again (loading again would change nothing, but would count rows as unchanged).
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Table
+
+from medallion_defs.core.errors import ConfigurationError, MedallionError, TerminalError, TransientError
+from medallion_defs.silver.contract import ItemFacts
+from medallion_defs.silver.stage import Record, StagedItem, StageQueries, stage_items
+
+
+@dataclass(frozen=True)
+class ItemLoad:
+    """What became of one item: `read = created + updated + unchanged + duplicate + rejected`; all zero when there is an `error`.
+
+    Attributes:
+        created: keys that silver did not have.
+        updated: newest of their key, and the content differs from the row that was there.
+        unchanged: newest of their key with the same content; the row now names this file and record.
+        duplicate: lost against a newer record of their key, in this file, in this batch or in silver.
+        rejected: records that cannot be a row; they are in `silver.rejected_rows`.
+        flags: rows read (whether they won or not) by quality flag.
+        error: why nothing of the item was loaded.
+    """
+
+    file_id: UUID
+    read: int = 0
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+    flags: dict[str, int] = field(default_factory=dict)
+    error: MedallionError | None = None
+
+
+def load_items(
+    connection: psycopg.Connection,
+    table: Table,
+    items: Iterable[tuple[ItemFacts, Iterator[Record]]],
+    *,
+    max_rejected_share: float,
+) -> list[ItemLoad]:
+    """Load all items into `table`; return one `ItemLoad` per item, in the order given.
+
+    `items` yields an item's facts and its records: tuples `(source_record, *own columns in table order, quality_flags)`,
+    jsonb columns as JSON text, flags joined by commas, or `RejectedRecord`s. It is read once, record by record.
+
+    A `MedallionError` raised by an item's iterator fails that item alone: nothing of it is written, and what an earlier
+    load left in `silver.rejected_rows` stays. An item with a larger share of rejected records than `max_rejected_share`
+    is refused: no row of it is written, its rejected records are, so that a person can see why.
+
+    The transaction must be READ COMMITTED. The table's lock is taken after staging and held to the end of the transaction;
+    a caller that loads several tables in one transaction takes them in order of name.
+
+    Raises:
+        ValueError: a file comes twice in the batch.
+        ConfigurationError: there is no open transaction to load in, or it is not READ COMMITTED.
+        psycopg.Error: the transaction is lost; `classify_database_error` says whether the same call may succeed later.
+    """
+    if connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
+        raise ConfigurationError("load_items needs an open transaction: the rows and the ledger must be committed together.")
+    queries = StageQueries(table)
+    staged = stage_items(connection, queries, items)
+    for item in staged:
+        _refuse_if_mostly_rejected(item, max_rejected_share)
+    outcomes = _merge(connection, queries, staged)
+    return [_as_load(item, *outcomes.get(item.facts.file_id, (0, 0, 0))) for item in staged]
+
+
+def classify_database_error(error: psycopg.Error) -> TransientError | TerminalError:
+    """Return the `MedallionError` for an error of Postgres met during a load.
+
+    Transient: a lost connection, a restart, a deadlock, a serialization failure, a lock or statement timeout, a full disk.
+    Terminal: all else, such as a value that the column cannot hold, or a right that the role does not have.
+    """
+    state = f" ({error.sqlstate})" if error.sqlstate else ""
+    message = f"Postgres{state}: {str(error).strip() or type(error).__name__}"
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return TransientError(f"{message} Nothing was loaded unless the commit got through; the ledger tells.")
+    return TerminalError(f"{message} Nothing of the batch was loaded.")
+
+
+def _refuse_if_mostly_rejected(item: StagedItem, max_share: float) -> None:
+    read = item.rows + item.rejected
+    if item.error is None and read and item.rejected / read > max_share:
+        item.error = TerminalError(
+            f"{item.facts.filename}: {item.rejected} of {read} records were rejected ({item.rejected / read:.1%}), "
+            f"more than the {max_share:.1%} allowed. No row was loaded. See silver.rejected_rows for the reasons, then mend the file "
+            "or the transform, or raise max_rejected_share."
+        )
+
+
+def _merge(connection: psycopg.Connection, queries: StageQueries, staged: list[StagedItem]) -> dict[UUID, tuple[int, int, int]]:
+    """Write the staged records; return (created, updated, unchanged) by file."""
+    run = connection.execute
+    _settle_stage(connection, queries, staged)
+    _lock(connection, queries)
+    run(queries["forget_rejects"])
+    if any(item.rejected for item in staged):
+        run(queries["keep_rejects"])
+    ((position,),) = run(queries["draw_position"])
+    run(queries["compare_known"])
+    inserted = run(queries["insert_new"]).rowcount
+    contributors = [item.facts.file_id for item in staged if item.error is None and item.rows]
+    # One large file is the common case, and needs no look at a million rows.
+    new = [(contributors[0], inserted)] if len(contributors) == 1 else run(queries["count_created"], {"position": position})
+    created = {file_id: rows for file_id, rows in new}
+    run(queries["update_known"])
+    known = {file_id: (updated, unchanged) for file_id, updated, unchanged in run(queries["count_known"])}
+    run(queries["drop_stage"])
+    return {file_id: (created.get(file_id, 0), *known.get(file_id, (0, 0))) for file_id in {*created, *known}}
+
+
+def _settle_stage(connection: psycopg.Connection, queries: StageQueries, staged: list[StagedItem]) -> None:
+    """Drop from the stage what must not be merged, and tell the planner what is left."""
+    failed = [item.number for item in staged if not item.is_complete]
+    refused = [item.number for item in staged if item.is_complete and item.error]
+    if failed or refused:
+        connection.execute(queries["discard_records"], {"failed": failed, "refused": refused})
+    complete = [item for item in staged if item.is_complete]
+    connection.execute(
+        queries["add_items"],
+        {
+            "numbers": [item.number for item in complete],
+            "file_ids": [item.facts.file_id for item in complete],
+            "bronze_ats": [item.facts.fetched_at for item in complete],
+        },
+    )
+    connection.execute(queries["set_memory"])
+    connection.execute(queries["analyze_stage"])
+
+
+def _lock(connection: psycopg.Connection, queries: StageQueries) -> None:
+    ((_, isolation),) = connection.execute(queries["lock_table"], {"table": queries.table_name})
+    if isolation != "read committed":
+        raise ConfigurationError(
+            f"load_items runs in a transaction that is {isolation}: what others load while it waits, it would not see. Use READ COMMITTED."
+        )
+
+
+def _as_load(item: StagedItem, created: int, updated: int, unchanged: int) -> ItemLoad:
+    if item.error:
+        return ItemLoad(item.facts.file_id, error=item.error)
+    duplicate = item.rows - created - updated - unchanged
+    return ItemLoad(item.facts.file_id, item.rows + item.rejected, created, updated, unchanged, duplicate, item.rejected, item.flags)

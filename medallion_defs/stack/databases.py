@@ -1,0 +1,86 @@
+"""Which Postgres the stack uses: the embedded one, or the servers named in the environment."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from medallion_defs.core.errors import ConfigurationError
+from medallion_defs.core.settings import Settings, process_environment
+from medallion_defs.stack.lock import lock_holder, stack_lock
+from medallion_defs.stack.postgres import DAGSTER_DATABASE, DATABASE, EmbeddedPostgres
+
+DAGSTER_SCHEME = "postgresql+psycopg2"
+
+
+@dataclass(frozen=True)
+class Databases:
+    """The two databases of a stack, and the embedded server when they are on it."""
+
+    medallion_url: str
+    dagster_url: str
+    embedded: EmbeddedPostgres | None
+
+
+def embedded_postgres(data_path: Path) -> EmbeddedPostgres:
+    """Return the embedded server of a data folder, running or not."""
+    return EmbeddedPostgres(data_path / "postgres")
+
+
+def open_databases(settings: Settings) -> Databases:
+    """Start the embedded server, unless the settings name servers.
+
+    Raises:
+        ConfigurationError: one of the two URLs is missing or names the wrong driver.
+        TransientError: the embedded server does not start.
+    """
+    dagster_url = check_urls(settings, process_environment())
+    if dagster_url is not None:
+        return Databases(settings.require_database_url(), dagster_url, None)
+    server = embedded_postgres(settings.data_path)
+    server.start()
+    return Databases(server.url(DATABASE), server.url(DAGSTER_DATABASE, DAGSTER_SCHEME), server)
+
+
+@contextlib.contextmanager
+def database_at_hand(settings: Settings) -> Iterator[Settings]:
+    """Yield `settings` with the URL of a database that answers, for one command.
+
+    A running stack's embedded server is shared. Without a stack the command starts the server, holds the lock of the
+    data folder, and stops the server again.
+    """
+    if settings.database_url:
+        yield settings
+        return
+    server = embedded_postgres(settings.data_path)
+    with contextlib.ExitStack() as cleanup:
+        if lock_holder(settings.data_path) is None:
+            cleanup.enter_context(stack_lock(settings.data_path))
+            cleanup.callback(server.stop)
+        server.start()
+        yield settings.model_copy(update={"database_url": server.url()})
+
+
+def check_urls(settings: Settings, environment: Mapping[str, str]) -> str | None:
+    """Return the URL of Dagster's own database, None where the embedded server serves both.
+
+    Raises:
+        ConfigurationError: one of the two URLs is missing or names the wrong driver.
+    """
+    dagster_url = environment.get("DAGSTER_PG_URL")
+    if not settings.database_url and not dagster_url:
+        return None
+    if not settings.database_url:
+        raise ConfigurationError("DAGSTER_PG_URL is set but MEDALLION_DATABASE_URL is not. Set both, or none for the embedded Postgres.")
+    settings.require_database_url()
+    if not dagster_url:
+        raise ConfigurationError(
+            "MEDALLION_DATABASE_URL is set but DAGSTER_PG_URL is not. Dagster keeps its runs in a database of its own: set "
+            f"DAGSTER_PG_URL={DAGSTER_SCHEME}://user:password@host/dagster, or unset both for the embedded Postgres."
+        )
+    scheme = urlsplit(dagster_url).scheme
+    if scheme != DAGSTER_SCHEME:
+        # With SQLAlchemy 2.1 a bare postgresql:// means psycopg 3, with which every page of the Dagster UI is an error 500.
+        raise ConfigurationError(f"DAGSTER_PG_URL starts with '{scheme}://'; Dagster needs '{DAGSTER_SCHEME}://'.")
+    return dagster_url

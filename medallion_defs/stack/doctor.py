@@ -1,0 +1,153 @@
+"""`medallion doctor`: looks at the machine and the settings, changes nothing, and says what to do about each problem."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+
+from medallion_defs.core.content import content_names
+from medallion_defs.core.errors import MedallionError
+from medallion_defs.core.settings import Settings, process_environment
+from medallion_defs.stack.databases import check_urls, embedded_postgres
+from medallion_defs.stack.health import is_port_free
+from medallion_defs.stack.lock import lock_holder
+from medallion_defs.stack.postgres import binaries, describe_account
+from medallion_defs.stack.supervisor import LEAST_FREE_BYTES
+
+_SPARSE_BYTES = 2 * 1024**3
+_OLDEST_PYTHON, _FIRST_UNKNOWN_PYTHON = (3, 11), (3, 15)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        check: what was looked at.
+        verdict: "warning" may work, "problem" will not.
+        detail: what was found.
+        remedy: what to do; empty when all is well.
+    """
+
+    check: str
+    verdict: Literal["ok", "warning", "problem"]
+    detail: str
+    remedy: str = ""
+
+
+def examine(settings: Settings, port: int) -> list[Finding]:
+    """Return the findings of every check, in the order in which `medallion up` would meet them."""
+    checks: list[Callable[[], Finding]] = [
+        _check_python,
+        lambda: _check_project(settings.root),
+        lambda: _check_data_folder(settings.data_path),
+        lambda: _check_disk(settings.data_path),
+        lambda: _check_lock(settings.data_path),
+        lambda: _check_port(settings.data_path, port),
+        lambda: _check_database(settings),
+        lambda: _check_landing(settings),
+    ]
+    return [check() for check in checks]
+
+
+def judge_python(version: tuple[int, int]) -> Finding:
+    """Tell whether this Python is one that Medallion is tested with."""
+    name = f"{version[0]}.{version[1]}"
+    if _OLDEST_PYTHON <= version < _FIRST_UNKNOWN_PYTHON:
+        return Finding("Python", "ok", name)
+    return Finding("Python", "problem", f"{name}; Medallion needs 3.11 to 3.14", "Run 'make clean', then 'make demo PYTHON=python3.13'.")
+
+
+def judge_disk(free_bytes: int, folder: Path) -> Finding:
+    """Tell whether `free_bytes` are enough to start, and to work."""
+    detail = f"{free_bytes / 1024**3:.1f} GB free for {folder}"
+    if free_bytes < LEAST_FREE_BYTES:
+        return Finding("disk", "problem", detail, "Free some space, or set MEDALLION_DATA_DIR to a folder on another disk.")
+    if free_bytes < _SPARSE_BYTES:
+        return Finding("disk", "warning", detail, "Enough to start; raw files and two indexed copies of their rows need more.")
+    return Finding("disk", "ok", detail)
+
+
+def _check_python() -> Finding:
+    return judge_python((sys.version_info.major, sys.version_info.minor))
+
+
+def _check_project(root: Path) -> Finding:
+    missing = [name for name in ("medallion.yaml", "dagster.yaml", "migrations/env.py") if not (root / name).is_file()]
+    if missing:
+        return Finding("project", "problem", f"{root} has no {', '.join(missing)}", "Run from the project folder, or set MEDALLION_ROOT.")
+    return Finding("project", "ok", str(root))
+
+
+def _check_data_folder(folder: Path) -> Finding:
+    existing = _nearest(folder)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return Finding("data folder", "problem", f"{existing} cannot be written", "Change its owner, or set MEDALLION_DATA_DIR.")
+    return Finding("data folder", "ok", str(folder))
+
+
+def _check_disk(folder: Path) -> Finding:
+    return judge_disk(shutil.disk_usage(_nearest(folder)).free, folder)
+
+
+def _check_lock(data_path: Path) -> Finding:
+    holder = lock_holder(data_path)
+    return Finding("lock", "ok", f"Medallion runs here ({holder})" if holder else "nothing runs on this data folder")
+
+
+def _check_port(data_path: Path, port: int) -> Finding:
+    if is_port_free(port):
+        return Finding("port", "ok", f"{port} is free")
+    if lock_holder(data_path):
+        return Finding("port", "ok", f"{port} is taken, and Medallion runs")
+    return Finding("port", "problem", f"{port} is taken by another program", "Choose another: medallion up --port 3001")
+
+
+def _check_database(settings: Settings) -> Finding:
+    try:
+        dagster_url = check_urls(settings, process_environment())
+        if dagster_url is None:
+            return _check_embedded(settings)
+        for url in (settings.require_database_url(), dagster_url.replace("postgresql+psycopg2", "postgresql", 1)):
+            psycopg.connect(url, connect_timeout=10).close()
+    except (MedallionError, psycopg.OperationalError) as error:
+        return Finding("Postgres", "problem", str(error).strip(), "Correct the URL or start that server; unset both for the embedded one.")
+    return Finding("Postgres", "ok", "the servers in MEDALLION_DATABASE_URL and DAGSTER_PG_URL answer")
+
+
+def _check_embedded(settings: Settings) -> Finding:
+    program = binaries() / "postgres"
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    if version.returncode:
+        detail = f"{program} does not run here: {version.stderr.strip()}"
+        return Finding("Postgres", "problem", detail, "Set MEDALLION_DATABASE_URL and DAGSTER_PG_URL to a server of your own.")
+    server = embedded_postgres(settings.data_path)
+    running = f"running (process {server.pid()})" if server.pid() else "not running"
+    return Finding("Postgres", "ok", f"embedded, {version.stdout.strip()}, {describe_account(server.folder)}, {running}")
+
+
+def _check_landing(settings: Settings) -> Finding:
+    known = content_names("medallion_defs.sources")
+    present = {entry.name for entry in settings.landing_path.iterdir() if entry.is_dir()} if settings.landing_path.is_dir() else set()
+    unreadable = [name for name in known if name in present and not os.access(settings.landing_path / name, os.R_OK | os.X_OK)]
+    if unreadable:
+        return Finding(
+            "landing", "problem", f"cannot read {', '.join(unreadable)} in {settings.landing_path}", "Change their owner or mode."
+        )
+    strange = sorted(name for name in present - set(known) if not name.startswith("."))
+    if strange:
+        remedy = f"Sources are: {', '.join(known)}. Rename the folder, or add a source of this name."
+        return Finding("landing", "warning", f"no source takes files from {', '.join(strange)} in {settings.landing_path}", remedy)
+    missing = [name for name in known if name not in present]
+    note = f"; made at the next start: {', '.join(missing)}" if missing else ""
+    return Finding("landing", "ok", f"{settings.landing_path}{note}")
+
+
+def _nearest(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.parents) if place.exists())

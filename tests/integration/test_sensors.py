@@ -1,0 +1,155 @@
+"""Ticks and runs that happen twice, late or beside each other: the effect is that of one."""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+import psycopg
+import pytest
+
+from medallion_defs.core.settings import Settings, SourceSettings
+from medallion_defs.locations import bronze, gold, silver
+from medallion_defs.ops.ledger import BatchInUseError
+from medallion_defs.ops.run_requests import WORK_TAG
+from medallion_defs.silver.load_run import load_batch
+from tests.integration.dagster_assets import drop, materialize
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def tick(
+    defs: dg.Definitions, name: str, settings: Settings, instance: dg.DagsterInstance, cursor: str | None = None
+) -> tuple[list[dg.RunRequest], str | None, str]:
+    """Evaluate a sensor once; return its run requests, its cursor and why it skipped."""
+    [sensor] = [sensor for sensor in defs.sensors or () if sensor.name == name]
+    context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"settings": settings}, definitions=defs)
+    with context:
+        data = sensor.evaluate_tick(context)
+    return list(data.run_requests or ()), data.cursor, data.skip_message or ""
+
+
+def run_request(defs: dg.Definitions, settings: Settings, instance: dg.DagsterInstance, request: dg.RunRequest, key: list[str]) -> bool:
+    """Run what a sensor asked for, with its tags, as the daemon would."""
+    [asset] = [asset for asset in defs.assets or () if isinstance(asset, dg.AssetsDefinition) and asset.key == dg.AssetKey(key)]
+    result = dg.materialize(
+        [asset],
+        instance=instance,
+        resources={"settings": settings},
+        run_config=request.run_config,
+        tags=dict(request.tags),
+        raise_on_error=False,
+    )
+    return result.success
+
+
+def publish(settings: Settings, instance: dg.DagsterInstance, name: str = "day.jsonl") -> None:
+    drop(settings, "driver_events", name, b'{"event_id": "' + name.encode() + b'", "company_id": "C1"}\n')
+    assert materialize(bronze.defs, ["bronze", "driver_events"], settings, instance).success
+
+
+def test_invariant_14_a_tick_that_happens_twice_asks_for_the_same_run(settings: Settings, instance: dg.DagsterInstance) -> None:
+    publish(settings, instance)
+    first, _, _ = tick(silver.defs, "discover_driver_events", settings, instance)
+    again, _, _ = tick(silver.defs, "discover_driver_events", settings, instance)
+    assert len(first) == 1
+    assert [request.run_key for request in again] == [request.run_key for request in first]
+
+
+def test_invariant_14_one_batch_in_two_runs_at_once_is_loaded_once(
+    settings: Settings, db: psycopg.Connection, instance: dg.DagsterInstance
+) -> None:
+    publish(settings, instance)
+    [request], _, _ = tick(silver.defs, "discover_driver_events", settings, instance)
+    batch_id = request.run_config["ops"]["silver__driver_events"]["config"]["batch_id"]
+    content = next(content for content in silver.load_contents() if content.source.name == "driver_events")
+    outcomes: list[int | str] = []
+    gate = threading.Barrier(2)
+
+    def load(run_id: str) -> None:
+        gate.wait()
+        try:
+            outcomes.append(len(load_batch(settings, content, batch_id, run_id).items))
+        except BatchInUseError:
+            outcomes.append("in use")
+
+    workers = [threading.Thread(target=load, args=(name,)) for name in ("a", "b")]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert outcomes.count(1) == 1
+    assert db.execute("SELECT attempts, silver_rows_created FROM ops.file_ingestions").fetchall() == [(1, 1)]
+
+
+def test_a_run_that_died_is_taken_back_and_its_items_come_again(
+    settings: Settings, db: psycopg.Connection, instance: dg.DagsterInstance
+) -> None:
+    settings = settings.model_copy(update={"sources": {"driver_events": SourceSettings(retry_seconds=0)}})
+    publish(settings, instance)
+    [request], _, _ = tick(silver.defs, "discover_driver_events", settings, instance)
+    run = instance.create_run_for_job(silver.defs.resolve_job_def("silver_driver_events"), tags=dict(request.tags))
+    assert tick(silver.defs, "discover_driver_events", settings, instance)[0] == []
+    instance.report_run_failed(run)
+    assert tick(silver.defs, "discover_driver_events", settings, instance)[0] == []  # takes it back
+    [again], _, _ = tick(silver.defs, "discover_driver_events", settings, instance)
+    assert again.run_key != request.run_key
+    assert run_request(silver.defs, settings, instance, again, ["silver", "driver_events"])
+    assert db.execute("SELECT status FROM ops.file_ingestions").fetchall() == [("loaded",)]
+
+
+def test_the_landing_sensor_asks_once_for_what_lies_there_and_again_when_that_changes(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    assert "nothing complete" in tick(bronze.defs, "landing_driver_events", settings, instance)[2]
+    drop(settings, "driver_events", "a.jsonl", b'{"event_id": "a"}\n')
+    [first], _, _ = tick(bronze.defs, "landing_driver_events", settings, instance)
+    assert tick(bronze.defs, "landing_driver_events", settings, instance)[0][0].run_key == first.run_key
+    drop(settings, "driver_events", "b.jsonl", b'{"event_id": "b"}\n')
+    [second], _, _ = tick(bronze.defs, "landing_driver_events", settings, instance)
+    assert second.run_key != first.run_key
+
+
+def test_the_gold_sensor_hands_out_a_range_until_gold_has_it(
+    settings: Settings, db: psycopg.Connection, instance: dg.DagsterInstance
+) -> None:
+    publish(settings, instance)
+    assert materialize(silver.defs, ["silver", "driver_events"], settings, instance).success
+    [first], cursor, _ = tick(gold.defs, "follow_driver_events_enriched", settings, instance)
+    [again], _, _ = tick(gold.defs, "follow_driver_events_enriched", settings, instance, cursor)
+    assert again.run_key == first.run_key
+    for _ in range(2):  # the same run twice: the second finds nothing to write
+        assert run_request(gold.defs, settings, instance, first, ["gold", "driver_events_enriched"])
+    requests, _, why = tick(gold.defs, "follow_driver_events_enriched", settings, instance, cursor)
+    assert (requests, why) == ([], "gold/driver_events_enriched has everything")
+    assert db.execute("SELECT gold_rows_created, gold_rows_updated FROM ops.file_ingestions").fetchall() == [(1, 0)]
+
+
+def test_an_unreadable_cursor_costs_time_and_no_rows(settings: Settings, instance: dg.DagsterInstance) -> None:
+    publish(settings, instance)
+    requests, cursor, _ = tick(silver.defs, "discover_driver_events", settings, instance, cursor="rubbish")
+    assert len(requests) == 1
+    assert cursor != "rubbish"
+    assert run_request(silver.defs, settings, instance, requests[0], ["silver", "driver_events"])
+    assert len(tick(gold.defs, "follow_driver_events_enriched", settings, instance, cursor="rubbish")[0]) == 1
+
+
+@pytest.mark.parametrize("defs", [bronze.defs, silver.defs, gold.defs], ids=["bronze", "silver", "gold"])
+def test_every_schedule_asks_for_a_run_that_its_job_accepts(defs: dg.Definitions) -> None:
+    for schedule in defs.schedules or ():
+        if isinstance(schedule, dg.ScheduleDefinition):
+            context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 11, 22, 3, tzinfo=UTC))
+            requests = schedule.evaluate_tick(context).run_requests or []
+            assert len(requests) == 1
+            dg.validate_run_config(defs.resolve_job_def(schedule.job_name), requests[0].run_config)
+
+
+def test_runs_carry_the_name_of_their_work(settings: Settings, instance: dg.DagsterInstance) -> None:
+    publish(settings, instance)
+    [request], _, _ = tick(silver.defs, "discover_driver_events", settings, instance)
+    dg.validate_run_config(silver.defs.resolve_job_def("silver_driver_events"), request.run_config)
+    assert request.tags[WORK_TAG].startswith("silver/driver_events/")

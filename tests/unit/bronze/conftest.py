@@ -1,0 +1,55 @@
+"""A bronze store and a landing folder of their own for each test; what the store made read-only is removable again after."""
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from medallion_defs.bronze.local import LocalStore
+from medallion_defs.bronze.store import NewArtifact, NewItem, Publication
+from medallion_defs.core.content import Source
+
+NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+SOURCE = Source(name="events", title="", description="", domain="fleet", artifact_type="events", owners=())
+
+Publish = Callable[..., list[Publication]]
+
+
+@pytest.fixture
+def bronze(tmp_path: Path) -> Iterator[Path]:
+    root = tmp_path / "bronze"
+    yield root
+    make_removable(root)
+
+
+@pytest.fixture
+def store(bronze: Path) -> LocalStore:
+    return LocalStore(bronze)
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Path:
+    (tmp_path / "landing" / SOURCE.name).mkdir(parents=True)
+    return tmp_path / "landing"
+
+
+@pytest.fixture
+def publish(store: LocalStore) -> Publish:
+    def publish(*contents: tuple[str, bytes]) -> list[Publication]:
+        with store.group(SOURCE.name) as group:
+            for external_id, content in contents:
+                group.stage(new_item(external_id, content))
+            return group.publish()
+
+    return publish
+
+
+def new_item(external_id: str, content: bytes, fetched_at: datetime = NOW) -> NewItem:
+    return NewItem(external_id, external_id, f"test/{external_id}", fetched_at, [NewArtifact("events.csv", content)])
+
+
+def make_removable(root: Path) -> None:
+    for folder, _, _ in os.walk(root):
+        Path(folder).chmod(0o755)
