@@ -20,8 +20,9 @@ from medallion_defs.core.ids import file_id
 from medallion_defs.enrichments.driver_events_enriched.enrichment import ENRICHMENT
 from medallion_defs.gold.enrich import enrich, read_unmatched
 from medallion_defs.gold.feed import plan
-from medallion_defs.gold.reconcile import Scope, reconcile
+from medallion_defs.gold.reconcile import reconcile
 from medallion_defs.ops.lineage import LineageSpec, trace_bronze, trace_gold
+from medallion_defs.ops.scope import Scope
 from medallion_defs.stack.migrate import migrate
 from medallion_defs.stack.postgres import EmbeddedPostgres
 

@@ -21,7 +21,7 @@ from medallion_defs.core.settings import Settings
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.ops.manifest import as_metadata, markdown_table, rates
-from medallion_defs.ops.run_requests import LAYER_TAG, RetryRule, request_run
+from medallion_defs.ops.run_requests import LAYER_TAG, request_run
 
 _SHOWN = 200
 
@@ -106,8 +106,7 @@ def _build_sensor(source: Source) -> dg.SensorDefinition:
         fingerprint = landing_fingerprint(settings.landing_path, source.name, options.landing, now)
         if fingerprint is None:
             return dg.SkipReason(f"nothing complete in landing/{source.name}")
-        rule = RetryRule(options.max_attempts, options.retry_seconds)
-        request = request_run(context.instance, f"bronze/{source.name}/{fingerprint[:32]}", rule, now)
+        request = request_run(context.instance, f"bronze/{source.name}/{fingerprint[:32]}", options.retry_seconds, now)
         return dg.SkipReason(f"landing/{source.name}: {request}") if isinstance(request, str) else request
 
     return landing_sensor

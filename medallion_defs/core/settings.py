@@ -56,7 +56,7 @@ class GoldSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_rows: Count = Field(500_000, description="Most silver rows in one gold run.")
-    max_attempts: Count = Field(3, description="Tries of one range before the sensor stops and says so.")
+    retry_seconds: float = Field(30.0, ge=0, description="Wait after a run that failed; doubles with each further one, up to an hour.")
     max_unmatched_share: Share = Field(0.2, description="The asset check fails above this share of events whose company is unknown.")
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from medallion_defs.bronze.encoding import encode_external_id
 from medallion_defs.bronze.local import LocalStore
 from medallion_defs.core import db
 from medallion_defs.core.errors import TransientError
@@ -49,12 +50,12 @@ class Demo:
         started = time.monotonic()
         for wave, words in ((1, "first deliveries"), (2, "a correction, a repetition, and companies that events already named")):
             dropped = self._drop(file for file in sample.files if file.wave == wave)
-            self.console.print(f"\nWave {wave}: {words}; {dropped} files dropped into {self.settings.landing_path}/*/{FOLDER}/")
+            self.console.print(f"\nWave {wave}: {words}; {dropped} files dropped into landing/*/{FOLDER}/")
             self._watch(connection, sum(file.wave <= wave and file.revision > 0 for file in sample.files), stack)
         outcome = read_outcome(connection)
         wrong = differences(sample.expected, outcome.counts)
         self.console.print(summary(outcome, time.monotonic() - started))
-        self.console.print(where_to_look(stack.url))
+        self.console.print(where_to_look(stack.url), soft_wrap=True)
         for sentence in wrong:
             self.console.print(f"[red]not as expected:[/red] {sentence}")
         if not wrong:
@@ -123,12 +124,13 @@ def summary(outcome: Outcome, seconds: float) -> Table:
 
 def where_to_look(url: str) -> str:
     """Return where a person goes on from here."""
+    item = encode_external_id(f"{FOLDER}/events_2026-11-01.jsonl")
     return (
         f"\nThe graph        {url}/asset-groups\n"
         f"Runs             {url}/runs\n"
         f"Sensors          {url}/automation\n"
         "Where from?      .venv/bin/medallion trace gold.driver_events_enriched demo-000025\n"
-        "What came of it? .venv/bin/medallion trace data/bronze/driver_events/sample%2Fevents_2026-11-01.jsonl\n"
+        f"What came of it? .venv/bin/medallion trace data/bronze/driver_events/{item}\n"
         "What is open?    .venv/bin/medallion status"
     )
 

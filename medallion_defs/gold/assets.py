@@ -4,42 +4,28 @@ Thin: what a run does is `enrich_run.py`. The sensor's cursor is a hint; what is
 """
 
 from collections.abc import Mapping
-from datetime import datetime
-from enum import Enum
 from typing import Any
-from uuid import UUID
 
 import dagster as dg
 from pydantic import Field
 
 from medallion_defs.core import clock, db
-from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import GoldSettings, Settings
 from medallion_defs.gold.contract import Enrichment
 from medallion_defs.gold.enrich_run import EnrichReport, run_scope, run_work
 from medallion_defs.gold.feed import Work, plan
-from medallion_defs.gold.reconcile import Scope
 from medallion_defs.ops.manifest import as_metadata, markdown_table, rates
-from medallion_defs.ops.run_requests import LAYER_TAG, RetryRule, request_run
+from medallion_defs.ops.run_requests import LAYER_TAG, request_run
+from medallion_defs.ops.scope import RunScope, parse_scope
 
 UNMATCHED = "unmatched_share"
-_RETRY_SECONDS = 30.0
-
-
-class EnrichScope(Enum):
-    """Which gold rows a run makes when no sensor hands it a range."""
-
-    pending = "pending"
-    all = "all"
-    since = "since"
-    file_ids = "file_ids"
 
 
 class EnrichConfig(dg.Config):
     """What a gold run makes. The sensor sets `work`, a range of the change feed; a person chooses a scope."""
 
     work: dict[str, int] = Field(default_factory=dict)
-    scope: EnrichScope = EnrichScope.pending
+    scope: RunScope = RunScope.pending
     since: str | None = None
     file_ids: list[str] = Field(default_factory=list)
 
@@ -68,24 +54,9 @@ def run_config_for(config: EnrichConfig, settings: Settings, enrichment: Enrichm
     """
     if config.work:
         return run_work(settings, enrichment, run_id, Work.from_config(config.work))
-    if config.scope is EnrichScope.pending:
+    if config.scope is RunScope.pending:
         return run_work(settings, enrichment, run_id, None)
-    return run_scope(settings, enrichment, run_id, parse_scope(config))
-
-
-def parse_scope(config: EnrichConfig) -> Scope:
-    """Return the rows that a scope reaches."""
-    try:
-        if config.scope is EnrichScope.since:
-            since = datetime.fromisoformat(config.since or "")
-            return Scope(since=since if since.tzinfo else since.astimezone())
-        if config.scope is EnrichScope.file_ids:
-            return Scope(file_ids=tuple(UUID(text) for text in config.file_ids))
-    except ValueError as error:
-        raise ConfigurationError(
-            f"scope {config.scope.value}: {error}. Times are ISO 8601, file ids as 'medallion trace' shows them."
-        ) from error
-    return Scope()
+    return run_scope(settings, enrichment, run_id, parse_scope(config.scope, config.since, config.file_ids))
 
 
 def _build_asset(enrichment: Enrichment) -> dg.AssetsDefinition:
@@ -137,7 +108,7 @@ def _build_sensor(enrichment: Enrichment) -> dg.SensorDefinition:
         if found.work is None:
             return dg.SensorResult(skip_reason=f"gold/{name} has everything", cursor=cursor)
         request = request_run(
-            context.instance, work_name(name, found.work), RetryRule(settings.gold.max_attempts, _RETRY_SECONDS), clock.now(),
+            context.instance, work_name(name, found.work), settings.gold.retry_seconds, clock.now(),
             run_config=_op_config(name, {"work": found.work.to_config()}), again_after_success=True,
         )  # fmt: skip
         if isinstance(request, str):
@@ -157,7 +128,7 @@ def _build_scope_all(enrichment: Enrichment, verb: str, cron: str, status: dg.De
     )
     def scope_all(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         at = context.scheduled_execution_time.isoformat()
-        return dg.RunRequest(run_key=at, run_config=_op_config(enrichment.name, {"scope": EnrichScope.all.name}))
+        return dg.RunRequest(run_key=at, run_config=_op_config(enrichment.name, {"scope": RunScope.all.name}))
 
     return scope_all
 

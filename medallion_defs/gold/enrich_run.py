@@ -13,9 +13,10 @@ from medallion_defs.core.settings import Settings
 from medallion_defs.gold.contract import Enrichment
 from medallion_defs.gold.enrich import FileRows, Unmatched, enrich, read_unmatched
 from medallion_defs.gold.feed import Work, plan
-from medallion_defs.gold.reconcile import Scope, reconcile_chunk
+from medallion_defs.gold.reconcile import reconcile_chunk
 from medallion_defs.ops.file_ingestion import GoldResult
 from medallion_defs.ops.ledger import Ledger
+from medallion_defs.ops.scope import Scope
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ already is compared, not written. Rows that the feed has not reached are left to
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 import psycopg
@@ -16,29 +15,9 @@ from medallion_defs.core.sql import load_queries
 from medallion_defs.gold.contract import Enrichment
 from medallion_defs.gold.enrich import FileRows, lock, write
 from medallion_defs.gold.feed import read_subject_position
+from medallion_defs.ops.scope import Scope
 
 _SQL = load_queries("medallion_defs.gold", "reconcile.sql")
-
-
-@dataclass(frozen=True)
-class Scope:
-    """Which gold rows to look at: all (no field set), or those made of what was fetched since an instant, or of these items.
-
-    Both the subject's and the lookup's items count.
-    """
-
-    since: datetime | None = None
-    file_ids: tuple[UUID, ...] | None = None
-
-    @property
-    def is_all(self) -> bool:
-        return self.since is None and self.file_ids is None
-
-    def compose(self, enrichment: Enrichment) -> sql.Composed:
-        """Return the query of the subject keys in scope."""
-        if self.file_ids is not None:
-            return enrichment.compose(_SQL["scope_file_ids"])
-        return enrichment.compose(_SQL["scope_all" if self.since is None else "scope_since"])
 
 
 @dataclass(frozen=True)
@@ -79,7 +58,7 @@ def reconcile(
 
 def reconcile_chunk(connection: psycopg.Connection, enrichment: Enrichment, scope: Scope, *, max_rows: int, after: str | None) -> Repair:
     """Repair the next `max_rows` rows after the key `after` (None: from the start). The caller commits."""
-    keys = scope.compose(enrichment)
+    keys = _keys_in(scope, enrichment)
     values: dict[str, object] = {"since": scope.since, "file_ids": list(scope.file_ids or ()), "after": after, "max_rows": max_rows}
     lock(connection, enrichment)
     [(rows, last_key)] = connection.execute(enrichment.compose(_SQL["last_key"], scope=keys), values).fetchall()
@@ -89,3 +68,10 @@ def reconcile_chunk(connection: psycopg.Connection, enrichment: Enrichment, scop
     orphan = connection.execute(enrichment.compose(_SQL["delete_orphans"]), values).rowcount if scope.is_all else 0
     written = write(connection, enrichment, _SQL["write_different"], values, checked=_SQL["checked"], scope=keys)
     return Repair(written.checked, written.created, written.updated, orphan, written.per_file, until)
+
+
+def _keys_in(scope: Scope, enrichment: Enrichment) -> sql.Composed:
+    """Return the query of the subject keys in scope; the subject's and the lookup's items both count."""
+    if scope.file_ids is not None:
+        return enrichment.compose(_SQL["scope_file_ids"])
+    return enrichment.compose(_SQL["scope_all" if scope.is_all else "scope_since"])

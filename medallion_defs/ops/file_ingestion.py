@@ -232,8 +232,16 @@ class DatasetIngestion(msgspec.Struct, frozen=True, kw_only=True):
         return self._resolved(describe_error(error), at, settings, is_final=isinstance(error, TerminalError))
 
     def released(self, at: datetime, settings: SourceSettings) -> "DatasetIngestion":
-        """The run of the microbatch ended and said nothing of the item: its worker died, or the run never reached the item."""
-        return msgspec.structs.replace(self._resolved(self._silence(), at, settings, is_final=False), batch_id=None)
+        """The run of the microbatch ended and said nothing of the item: its worker died, or the run never reached the item.
+
+        A run that never reached it costs no attempt. So that a machine on which no run can start is not kept busy with
+        starting them, the wait then grows with the time that the item has been waiting already.
+        """
+        row = msgspec.structs.replace(self._resolved(self._silence(), at, settings, is_final=False), batch_id=None)
+        if self.is_started or row.retry_at is None:
+            return row
+        wait = max(timedelta(seconds=settings.retry_seconds), (at - self.created_at) / 4)
+        return msgspec.structs.replace(row, retry_at=at + min(wait, RETRY_CAP))
 
     def requeued(self, at: datetime) -> "DatasetIngestion":
         """Back to pending with all attempts: somebody asked for it, or the code that failed on it has changed."""

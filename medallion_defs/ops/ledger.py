@@ -22,6 +22,7 @@ from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.core.settings import SourceSettings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.ops.file_ingestion import DatasetIngestion, GoldResult, Status, plan_batches
+from medallion_defs.ops.scope import Scope
 
 COLUMNS = DatasetIngestion.__struct_fields__
 # A silver run writes back what it read minutes ago: it must not carry along the gold columns of that time.
@@ -66,13 +67,6 @@ class OpenBatch(msgspec.Struct, frozen=True):
     run_id: str | None
     since: datetime
     attempts: int
-
-
-class Scope(msgspec.Struct, frozen=True):
-    """Which items to reprocess: all (nothing set), those fetched `since`, or `file_ids`."""
-
-    since: datetime | None = None
-    file_ids: tuple[UUID, ...] | None = None
 
 
 class LedgerFilter(msgspec.Struct, frozen=True, kw_only=True):

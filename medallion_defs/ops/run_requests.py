@@ -1,8 +1,8 @@
 """From work that is open to at most one run for it: what every sensor asks before it requests a run.
 
 A tick can happen twice, a run can die, and Dagster never fires a run key twice, not even after a failure. So each piece of
-work has a name, carried by its runs as a tag: a live run means wait, a failed one means the next attempt after a back-off,
-and too many failed ones mean stop and say so.
+work has a name, carried by its runs as a tag: a live run means wait, a failed one means the next attempt after a back-off
+that doubles up to an hour. It never gives up, for a disk gets freed and a database comes back; it never storms either.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,14 @@ from typing import Any
 import dagster as dg
 
 WORK_TAG = "medallion/work"
+ATTEMPT_TAG = "medallion/attempt"
 LAYER_TAG = "medallion/layer"
 _LIVE = frozenset({
     dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.MANAGED,
     dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING,
 })  # fmt: skip
-_LOOK_BACK = 20
+_LOOK_BACK = 12
+_LONGEST_WAIT = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -26,17 +28,10 @@ class PastRun:
     """One earlier run for a piece of work, as far as the decision needs it."""
 
     run_id: str
+    attempt: int
     is_live: bool
     is_success: bool
     ended_at: datetime
-
-
-@dataclass(frozen=True)
-class RetryRule:
-    """How often, and how long after a failure, work is tried again. The wait doubles with each failure."""
-
-    max_attempts: int
-    retry_seconds: float
 
 
 def past_runs(instance: dg.DagsterInstance, work: str) -> list[PastRun]:
@@ -45,6 +40,7 @@ def past_runs(instance: dg.DagsterInstance, work: str) -> list[PastRun]:
     return [
         PastRun(
             run_id=record.dagster_run.run_id,
+            attempt=int(record.dagster_run.tags.get(ATTEMPT_TAG, "1")),
             is_live=record.dagster_run.status in _LIVE,
             is_success=record.dagster_run.status is dg.DagsterRunStatus.SUCCESS,
             ended_at=record.update_timestamp,
@@ -53,11 +49,12 @@ def past_runs(instance: dg.DagsterInstance, work: str) -> list[PastRun]:
     ]
 
 
-def decide_attempt(runs: Sequence[PastRun], rule: RetryRule, now: datetime, *, again_after_success: bool) -> int | str:
+def decide_attempt(runs: Sequence[PastRun], retry_seconds: float, now: datetime, *, again_after_success: bool) -> int | str:
     """Return the number of the attempt to request now, or the reason, for a person, why none is requested.
 
     Args:
         runs: earlier runs for the work, newest first.
+        retry_seconds: the wait after the first failure; it doubles with each further one in a row.
         again_after_success: the work was found open in the data, so a success for it is no reason to stop.
     """
     failures = 0
@@ -69,25 +66,23 @@ def decide_attempt(runs: Sequence[PastRun], rule: RetryRule, now: datetime, *, a
         failures += 1
     if failures < len(runs) and not again_after_success:
         return f"run {runs[failures].run_id} did it"
-    if failures >= rule.max_attempts:
-        return f"failed {failures} times, last in run {runs[0].run_id}: mend the cause, then launch the asset by hand"
-    if failures and now < (due := runs[0].ended_at + timedelta(seconds=rule.retry_seconds * 2 ** (failures - 1))):
-        return f"failed in run {runs[0].run_id}; tried again at {due:%H:%M:%S} UTC"
-    return len(runs) + 1
+    wait = min(timedelta(seconds=retry_seconds * 2 ** (failures - 1)), _LONGEST_WAIT)
+    if failures and now < (due := runs[0].ended_at + wait):
+        return f"failed {failures} times in a row, last in run {runs[0].run_id}, which says why; tried again at {due:%H:%M:%S} UTC"
+    return runs[0].attempt + 1 if runs else 1
 
 
 def request_run(
     instance: dg.DagsterInstance,
     work: str,
-    rule: RetryRule,
+    retry_seconds: float,
     now: datetime,
     *,
     run_config: Mapping[str, Any] | None = None,
-    tags: Mapping[str, str] | None = None,
     again_after_success: bool = False,
 ) -> dg.RunRequest | str:
     """Return the run request for `work`, or the reason why there is none."""
-    attempt = decide_attempt(past_runs(instance, work), rule, now, again_after_success=again_after_success)
+    attempt = decide_attempt(past_runs(instance, work), retry_seconds, now, again_after_success=again_after_success)
     if isinstance(attempt, str):
         return attempt
-    return dg.RunRequest(run_key=f"{work}:{attempt}", run_config=run_config or {}, tags={**(tags or {}), WORK_TAG: work})
+    return dg.RunRequest(run_key=f"{work}:{attempt}", run_config=run_config or {}, tags={WORK_TAG: work, ATTEMPT_TAG: str(attempt)})

@@ -5,17 +5,15 @@ Thin: which batches to load is `which_batches`, loading is `load_run.py`. The se
 
 from collections.abc import Iterator
 from datetime import datetime
-from enum import Enum
-from uuid import UUID
 
 import dagster as dg
 from pydantic import Field
 
 from medallion_defs.core import clock, db
-from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings
-from medallion_defs.ops.ledger import Batch, Ledger, Scope
+from medallion_defs.ops.ledger import Batch, Ledger
 from medallion_defs.ops.run_requests import LAYER_TAG
+from medallion_defs.ops.scope import RunScope, Scope, parse_scope, parse_time
 from medallion_defs.silver.checks import check_results, check_specs
 from medallion_defs.silver.discovery import discover, reconcile
 from medallion_defs.silver.load_run import LoadReport, SilverContent, load_batch
@@ -25,20 +23,11 @@ from medallion_defs.silver.sensors import build_sensor
 _DISCOVERY_SECONDS = 30.0
 
 
-class LoadScope(Enum):
-    """Which items a run loads when no sensor hands it a batch."""
-
-    pending = "pending"
-    all = "all"
-    since = "since"
-    file_ids = "file_ids"
-
-
 class LoadConfig(dg.Config):
     """What a silver run loads. The sensor sets `batch_id` and nothing else; a person chooses a scope."""
 
     batch_id: str | None = None
-    scope: LoadScope = LoadScope.pending
+    scope: RunScope = RunScope.pending
     since: str | None = None
     file_ids: list[str] = Field(default_factory=list)
     before: str | None = None
@@ -78,22 +67,12 @@ def which_batches(settings: Settings, content: SilverContent, config: LoadConfig
     """
     if config.batch_id:
         yield config.batch_id
-    elif config.scope is LoadScope.pending:
+    elif config.scope is RunScope.pending:
         yield from _claim_pending(settings, content)
     else:
-        scope, before = parse_scope(config), _parse_time("before", config.before) if config.before else run_started_at
+        scope = parse_scope(config.scope, config.since, config.file_ids)
+        before = parse_time("before", config.before) if config.before else run_started_at
         yield from _claim_history(settings, content, scope, before)
-
-
-def parse_scope(config: LoadConfig) -> Scope:
-    """Return the ledger's selection for a scope that reaches back into history."""
-    if config.scope is LoadScope.since:
-        return Scope(since=_parse_time("since", config.since))
-    if config.scope is LoadScope.file_ids:
-        if not config.file_ids:
-            raise ConfigurationError("scope file_ids needs file_ids: the ids of the items, as 'medallion trace' shows them.")
-        return Scope(file_ids=tuple(_parse_id(text) for text in config.file_ids))
-    return Scope()
 
 
 def _claim_pending(settings: Settings, content: SilverContent) -> Iterator[str]:
@@ -167,7 +146,7 @@ def _build_backfill(name: str) -> dg.ScheduleDefinition:
     )
     def backfill(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         before = context.scheduled_execution_time.isoformat()
-        config = {"scope": LoadScope.all.name, "before": before}
+        config = {"scope": RunScope.all.name, "before": before}
         return dg.RunRequest(run_key=before, run_config={"ops": {f"silver__{name}": {"config": config}}})
 
     return backfill
@@ -204,22 +183,3 @@ def _progress(batch_id: str, report: LoadReport) -> str:
         f"{batch_id}: {len(report.loaded)} items loaded, {len(report.failed)} failed, "
         f"{report.total('silver_rows_read')} records in {report.seconds:.2f} s"
     )
-
-
-def _parse_time(name: str, text: str | None) -> datetime:
-    if not text:
-        raise ConfigurationError(f"scope {name} needs the setting '{name}', such as 2026-11-20T00:00:00+00:00.")
-    try:
-        parsed = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigurationError(f"{name}: '{text}' is no time. Write ISO 8601 with a zone, such as 2026-11-20T00:00:00+00:00.") from error
-    if parsed.tzinfo is None:
-        raise ConfigurationError(f"{name}: '{text}' has no time zone. Write it with one, such as {text}+00:00.")
-    return parsed
-
-
-def _parse_id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise ConfigurationError(f"file_ids: '{text}' is no file id. 'medallion trace data/bronze/…' shows an item's id.") from error

@@ -15,10 +15,10 @@ import pytest
 
 from medallion_defs.core.errors import TransientError
 from medallion_defs.core.settings import Settings
-from medallion_defs.stack.databases import embedded_postgres
 from medallion_defs.stack.health import read_health
 from medallion_defs.stack.running import RunningStack, await_start, running_stack, start_up, stop_up
 from medallion_defs.stack.state import StackState
+from tests.acceptance.folders import stack_folder
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.acceptance
@@ -48,25 +48,15 @@ RUN_STATUS = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } }
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="medallion-up-", dir=memory if memory.is_dir() else None))
-    folder.chmod(0o755)
-    try:
+    with stack_folder() as folder:
         yield folder
-    finally:
-        embedded_postgres(folder / "data").stop()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[RunningStack]:
     """One stack, shared by the tests that leave it as well as they found it."""
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="medallion-up-", dir=memory if memory.is_dir() else None))
-    folder.chmod(0o755)
-    with running_stack(Settings(root=ROOT, data_dir=folder / "data")) as stack:
+    with stack_folder() as folder, running_stack(Settings(root=ROOT, data_dir=folder / "data")) as stack:
         yield stack
-    shutil.rmtree(folder)
 
 
 def is_gone(pid: int) -> bool:

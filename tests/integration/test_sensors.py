@@ -1,6 +1,7 @@
 """Ticks and runs that happen twice, late or beside each other: the effect is that of one."""
 
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -31,6 +32,15 @@ def tick(
     with context:
         data = sensor.evaluate_tick(context)
     return list(data.run_requests or ()), data.cursor, data.skip_message or ""
+
+
+def tick_until_it_asks(defs: dg.Definitions, name: str, settings: Settings, instance: dg.DagsterInstance) -> dg.RunRequest:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        requests, _, _ = tick(defs, name, settings, instance)
+        if requests:
+            return requests[0]
+    raise AssertionError(f"{name} asked for no run within 30 s")
 
 
 def run_request(defs: dg.Definitions, settings: Settings, instance: dg.DagsterInstance, request: dg.RunRequest, key: list[str]) -> bool:
@@ -96,7 +106,7 @@ def test_a_run_that_died_is_taken_back_and_its_items_come_again(
     assert tick(silver.defs, "discover_driver_events", settings, instance)[0] == []
     instance.report_run_failed(run)
     assert tick(silver.defs, "discover_driver_events", settings, instance)[0] == []  # takes it back
-    [again], _, _ = tick(silver.defs, "discover_driver_events", settings, instance)
+    again = tick_until_it_asks(silver.defs, "discover_driver_events", settings, instance)
     assert again.run_key != request.run_key
     assert run_request(silver.defs, settings, instance, again, ["silver", "driver_events"])
     assert db.execute("SELECT status FROM ops.file_ingestions").fetchall() == [("loaded",)]

@@ -7,7 +7,8 @@ import psycopg
 from medallion_defs.core.ids import file_id
 from medallion_defs.enrichments.driver_events_enriched.enrichment import ENRICHMENT
 from medallion_defs.gold.feed import plan
-from medallion_defs.gold.reconcile import Repair, Scope, reconcile, reconcile_chunk
+from medallion_defs.gold.reconcile import Repair, reconcile, reconcile_chunk
+from medallion_defs.ops.scope import Scope
 from tests.integration.gold.silver_rows import (
     COMPANIES_FILE,
     EVENTS_FILE,

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.core.settings import SourceSettings
 from medallion_defs.ops.file_ingestion import DatasetIngestion, GoldResult, RowCounts
-from medallion_defs.ops.ledger import Batch, BatchInUseError, Ledger, LedgerFilter, Scope
+from medallion_defs.ops.ledger import Batch, BatchInUseError, Ledger, LedgerFilter
+from medallion_defs.ops.scope import Scope
 from tests.integration.bronze_items import NOON, SOURCE, make_item, make_row
 
 SETTINGS = SourceSettings(max_items=10, max_in_flight=2, max_attempts=3, retry_seconds=30)

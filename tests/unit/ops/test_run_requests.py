@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from medallion_defs.ops.run_requests import WORK_TAG, PastRun, RetryRule, decide_attempt, request_run
+from medallion_defs.ops.run_requests import WORK_TAG, PastRun, decide_attempt, request_run
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-RULE = RetryRule(max_attempts=3, retry_seconds=30)
+RULE = 30.0
 
 
-def past(*, live: bool = False, success: bool = False, seconds_ago: float = 3600) -> PastRun:
-    return PastRun(run_id="r", is_live=live, is_success=success, ended_at=NOW - timedelta(seconds=seconds_ago))
+def past(*, live: bool = False, success: bool = False, seconds_ago: float = 7200, attempt: int = 1) -> PastRun:
+    return PastRun(run_id="r", attempt=attempt, is_live=live, is_success=success, ended_at=NOW - timedelta(seconds=seconds_ago))
 
 
 def test_work_without_a_run_is_requested() -> None:
@@ -30,11 +30,13 @@ def test_a_failure_is_tried_again_only_after_its_back_off() -> None:
 
 def test_the_back_off_doubles() -> None:
     assert "tried again" in str(decide_attempt([past(seconds_ago=45), past()], RULE, NOW, again_after_success=False))
-    assert decide_attempt([past(seconds_ago=61), past()], RULE, NOW, again_after_success=False) == 3
+    assert decide_attempt([past(seconds_ago=61, attempt=2), past()], RULE, NOW, again_after_success=False) == 3
 
 
-def test_too_many_failures_stop_and_name_the_run_to_look_at() -> None:
-    assert "failed 3 times, last in run r" in str(decide_attempt([past()] * 3, RULE, NOW, again_after_success=True))
+def test_after_many_failures_it_is_tried_once_an_hour_and_the_run_to_look_at_is_named() -> None:
+    failures = [past(seconds_ago=3500, attempt=40), *[past()] * 11]
+    assert "failed 12 times in a row, last in run r" in str(decide_attempt(failures, RULE, NOW, again_after_success=True))
+    assert decide_attempt([past(seconds_ago=3601, attempt=40), *[past()] * 11], RULE, NOW, again_after_success=True) == 41
 
 
 @pytest.mark.parametrize(("again", "expected"), [(False, "run r did it"), (True, 2)])
@@ -43,7 +45,7 @@ def test_success_ends_the_work_unless_the_data_still_show_it_open(again: bool, e
 
 
 def test_failures_before_a_success_are_forgotten() -> None:
-    runs = [past(seconds_ago=40), past(success=True), past(), past(), past()]
+    runs = [past(seconds_ago=40, attempt=5), past(success=True), past(), past(), past()]
     assert decide_attempt(runs, RULE, NOW, again_after_success=True) == 6
 
 
