@@ -1,8 +1,6 @@
 """Fixtures shared by all tests: the real input, and real Postgres databases of the embedded server."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +12,7 @@ from psycopg import sql
 from medallion_defs.core.settings import Settings
 from medallion_defs.stack.migrate import migrate
 from medallion_defs.stack.postgres import EmbeddedPostgres
+from tests.folders import fresh_server
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = "medallion_template"
@@ -30,20 +29,12 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    """One embedded server for the session, with a migrated template database. In memory where the machine has /dev/shm:
-    creating and deleting many files is what tests do, and what ext4 is slow at."""
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="medallion-tests-", dir=memory if memory.is_dir() else None))
-    folder.chmod(0o755)
-    server = EmbeddedPostgres(folder / "postgres")
-    try:
+    """One embedded server for the session, with a migrated template database."""
+    with fresh_server() as server:
         server.start()
         create_database(server, TEMPLATE)
         migrate(ROOT, server.url(TEMPLATE))
         yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from medallion_defs.sources.companies.tables import TABLE as COMPANIES
 from medallion_defs.sources.driver_events.tables import TABLE as EVENTS
 from medallion_defs.stack.migrate import migrate
 from medallion_defs.stack.running import RunningStack, running_stack
-from tests.acceptance.folders import stack_folder
 from tests.conftest import ROOT, create_database
+from tests.folders import stack_folder
 
 pytestmark = pytest.mark.acceptance
 

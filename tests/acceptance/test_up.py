@@ -18,8 +18,8 @@ from medallion_defs.core.settings import Settings
 from medallion_defs.stack.health import read_health
 from medallion_defs.stack.running import RunningStack, await_start, running_stack, start_up, stop_up
 from medallion_defs.stack.state import StackState
-from tests.acceptance.folders import stack_folder
 from tests.conftest import ROOT
+from tests.folders import stack_folder
 
 pytestmark = pytest.mark.acceptance
 

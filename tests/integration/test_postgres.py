@@ -5,10 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from shutil import rmtree
 
 import psycopg
 import pytest
@@ -18,19 +15,13 @@ from medallion_defs.core.settings import Settings
 from medallion_defs.stack.databases import database_at_hand, embedded_postgres
 from medallion_defs.stack.lock import stack_lock
 from medallion_defs.stack.postgres import DAGSTER_DATABASE, DATABASE, EmbeddedPostgres
+from tests.folders import fresh_server
 
 
 @pytest.fixture
 def server() -> Iterator[EmbeddedPostgres]:
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="medallion-postgres-", dir=memory if memory.is_dir() else None))
-    folder.chmod(0o755)
-    server = EmbeddedPostgres(folder / "postgres")
-    try:
+    with fresh_server() as server:
         yield server
-    finally:
-        server.stop()
-        rmtree(folder)
 
 
 def write_row(server: EmbeddedPostgres) -> None:

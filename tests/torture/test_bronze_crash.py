@@ -9,7 +9,6 @@ import errno
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -27,6 +26,7 @@ from medallion_defs.core.content import Source
 from medallion_defs.core.errors import MedallionError, TransientError
 from medallion_defs.core.settings import LandingSettings
 from medallion_defs.ops.item import BronzeItem, decode_item
+from tests.folders import fresh_folder
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 SOURCE = Source(name="events", title="", description="", domain="fleet", artifact_type="events", owners=())
@@ -43,13 +43,8 @@ Child = Callable[[Path, Callable[[str], None]], None]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder in memory where there is one: thousands of small trees are what ext4 is slow at deleting."""
-    memory = Path("/dev/shm")
-    root = Path(tempfile.mkdtemp(prefix="medallion-torture-", dir=memory if memory.is_dir() else None))
-    yield root
-    for path, _, _ in os.walk(root):
-        Path(path).chmod(0o755)
-    shutil.rmtree(root)
+    with fresh_folder() as folder:
+        yield folder
 
 
 def install_fault(fault: str, at: int) -> Callable[[], bool]:

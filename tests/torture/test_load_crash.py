@@ -6,11 +6,9 @@ kills itself, or is killed, where the test says. The ledger here is a bare table
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -29,6 +27,7 @@ from medallion_defs.silver.tables import REJECTED_ROWS
 from medallion_defs.sources.companies.tables import TABLE as COMPANIES
 from medallion_defs.stack.migrate import migrate
 from medallion_defs.stack.postgres import EmbeddedPostgres
+from tests.folders import fresh_server
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCHES, FILES, KEYS = 3, 3, 500
@@ -99,7 +98,7 @@ def die_at(step: str, deadly: str) -> None:
 def start_loading(url: str, records: int, *options: str) -> "subprocess.Popen[bytes]":
     """Start a loading process; return when it is about to load."""
     process = subprocess.Popen(
-        [sys.executable, __file__, url, str(records), *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT
+        [sys.executable, "-m", "tests.torture.test_load_crash", url, str(records), *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT
     )
     assert process.stdout is not None
     assert process.stdout.readline() == READY
@@ -167,17 +166,10 @@ def test_the_harness_sees_a_ledger_that_is_committed_before_its_rows(database_ur
 @pytest.fixture
 def own_server() -> Iterator[EmbeddedPostgres]:
     """A server of this test's own, migrated, to be killed."""
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="medallion-crash-", dir=memory if memory.is_dir() else None))
-    folder.chmod(0o755)
-    server = EmbeddedPostgres(folder / "postgres")
-    try:
+    with fresh_server() as server:
         server.start()
         migrate(ROOT, server.url())
         yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
 
 
 def test_a_load_whose_postgres_is_killed_is_whole_after_the_next_run(own_server: EmbeddedPostgres) -> None:

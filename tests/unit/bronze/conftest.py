@@ -1,6 +1,5 @@
 """A bronze store and a landing folder of their own for each test; what the store made read-only is removable again after."""
 
-import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from medallion_defs.bronze.local import LocalStore
 from medallion_defs.bronze.store import NewArtifact, NewItem, Publication
 from medallion_defs.core.content import Source
+from tests.folders import make_removable
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 SOURCE = Source(name="events", title="", description="", domain="fleet", artifact_type="events", owners=())
@@ -48,8 +48,3 @@ def publish(store: LocalStore) -> Publish:
 
 def new_item(external_id: str, content: bytes, fetched_at: datetime = NOW) -> NewItem:
     return NewItem(external_id, external_id, f"test/{external_id}", fetched_at, [NewArtifact("events.csv", content)])
-
-
-def make_removable(root: Path) -> None:
-    for folder, _, _ in os.walk(root):
-        Path(folder).chmod(0o755)
