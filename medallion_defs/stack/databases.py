@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
+
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings, process_environment
 from medallion_defs.stack.lock import lock_holder, stack_lock
@@ -60,6 +62,13 @@ def database_at_hand(settings: Settings) -> Iterator[Settings]:
             cleanup.callback(server.stop)
         server.start()
         yield settings.model_copy(update={"database_url": server.url()})
+
+
+def is_dagster_database_ready(dagster_url: str) -> bool:
+    """Tell whether Dagster has made all its tables. It makes them itself, but two processes that try at once both fail."""
+    with psycopg.connect(dagster_url.replace(f"{DAGSTER_SCHEME}://", "postgresql://", 1), connect_timeout=10) as connection:
+        row = connection.execute("SELECT to_regclass('runs'), to_regclass('event_logs'), to_regclass('job_ticks')").fetchone()
+    return row is not None and None not in row
 
 
 def check_urls(settings: Settings, environment: Mapping[str, str]) -> str | None:

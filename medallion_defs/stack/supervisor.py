@@ -22,7 +22,7 @@ from medallion_defs.core.errors import ConfigurationError, TransientError
 from medallion_defs.core.settings import Settings, process_environment
 from medallion_defs.stack.child import Child, describe_exit, kill_left_over, stop_children
 from medallion_defs.stack.dagster_home import LOCATIONS, code_server_command, home_folder, prepare_home, stack_environment, write_workspace
-from medallion_defs.stack.databases import Databases, check_urls, open_databases
+from medallion_defs.stack.databases import Databases, check_urls, is_dagster_database_ready, open_databases
 from medallion_defs.stack.health import accepts_connections, find_free_port, is_port_free, read_health
 from medallion_defs.stack.lock import stack_lock
 from medallion_defs.stack.logs import ErrorRelay, cap_log
@@ -143,9 +143,15 @@ class Supervisor:
         self.databases = open_databases(self.settings)
         self._pause()
         self._tell("  the database's schema, and the code locations " + ", ".join(LOCATIONS))
-        closer = self._start_first()
+        closer = self._make_processes()
+        closer.start()
+        if not is_dagster_database_ready(self.databases.dagster_url):
+            self._await_closer(closer)
+        for child in self.children:
+            if child.name.startswith("code-"):
+                child.start()
         migrate(self.settings.root, self.databases.medallion_url)
-        self._wait("closing the runs of last time", lambda: closer.exit_code() == 0, [closer])
+        self._await_closer(closer)
         # The web server does not ask again after a code server that was not there yet.
         self._wait("the code servers", lambda: all(accepts_connections(path) for path in self.sockets.values()))
         self._tell("  the daemon and the web server")
@@ -157,8 +163,11 @@ class Supervisor:
         self._tell(f"Medallion is up after {time.monotonic() - began:.0f} s:  {self.url}")
         self._tell(f"Drop files into the folders of {self.settings.landing_path}. Ctrl-C stops everything.")
 
-    def _start_first(self) -> Child:
-        """Make all processes; start the code servers and the pass over runs left open, which is returned."""
+    def _await_closer(self, closer: Child) -> None:
+        self._wait("closing the runs of last time", lambda: closer.exit_code() == 0, [closer])
+
+    def _make_processes(self) -> Child:
+        """Make all processes, none of them started; return the pass over runs left open, the first to start."""
         assert self.databases is not None
         make_private(socket_folder("stack", self.settings.data_path))
         write_workspace(self.home / "workspace.yaml", self.sockets)
@@ -175,8 +184,6 @@ class Supervisor:
             for location, socket in self.sockets.items()
         ]
         closer = make("left-runs", [sys.executable, "-m", "medallion_defs.stack.dagster_home"])
-        for child in (closer, *servers):
-            child.start()
         web = [str(scripts / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(self.port), *workspace]
         self.children = [*servers, make("daemon", [str(scripts / "dagster-daemon"), "run", *workspace]), make("web", web)]
         self.relays = {child.name: ErrorRelay.from_now(child.log) for child in self.children}
