@@ -111,8 +111,8 @@ def measure(publish: Callable[[Path], None], root: Path, items: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, default=2000)
-    parser.add_argument("--group", type=int, default=100)
+    parser.add_argument("--items", type=int, default=3000)
+    parser.add_argument("--group", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     options = parser.parse_args()

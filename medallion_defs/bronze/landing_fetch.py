@@ -25,7 +25,7 @@ from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.core.settings import LandingSettings
 from medallion_defs.ops.item import BronzeItem
 
-GROUP_ITEMS = 100
+GROUP_ITEMS = 1_000  # the syncs of a group cost the same for ten items as for a thousand
 GROUP_BYTES = 256 * 1024**2
 TAKEN_FOLDER = ".taken"
 LEFT_FOLDER = ".left"
@@ -237,7 +237,7 @@ class _Fetch:
 
 
 def groups_of(files: Iterable[LandingFile]) -> Iterator[list[LandingFile]]:
-    """Cut files into groups of at most 100 files and 256 MiB; a larger file goes alone."""
+    """Cut files into groups of at most 1,000 files and 256 MiB; a larger file goes alone."""
     group: list[LandingFile] = []
     size = 0
     for file in files:

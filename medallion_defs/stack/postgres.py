@@ -191,8 +191,8 @@ class EmbeddedPostgres:
         runner.own(self.socket_folder)
         command = [
             str(binaries() / "postgres"), "-D", str(self.cluster), "-k", str(self.socket_folder), "-h", "",
-            "-c", "shared_buffers=256MB", "-c", "max_wal_size=4GB", "-c", "checkpoint_timeout=15min", "-c", "max_connections=200",
-            "-c", "timezone=UTC", "-c", "log_timezone=UTC",
+            "-c", f"shared_buffers={shared_buffers_mb()}MB", "-c", "max_wal_size=4GB", "-c", "checkpoint_timeout=15min",
+            "-c", "max_connections=200", "-c", "timezone=UTC", "-c", "log_timezone=UTC",
         ]  # fmt: skip
         cap_log(self.log)
         deadline = time.monotonic() + _LEFT_OVER_SECONDS
@@ -292,6 +292,12 @@ def _environment() -> dict[str, str]:
 def _reap(pid: int) -> None:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
+
+
+def shared_buffers_mb() -> int:
+    """Return Postgres's cache in MB: a sixteenth of the machine's memory, from 128 MB to 1 GB."""
+    memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**2
+    return min(max(memory_mb // 16, 128), 1024)
 
 
 def _is_open_to_others(path: Path) -> bool:

@@ -257,7 +257,7 @@ def test_groups_are_bounded_in_files_and_bytes() -> None:
         return [LandingFile(str(n), size, 0, 0, n) for n, size in enumerate(sizes)]
 
     mebibyte = 1024**2
-    assert [len(group) for group in groups_of(files(*[1] * 205))] == [100, 100, 5]
+    assert [len(group) for group in groups_of(files(*[1] * 2005))] == [1000, 1000, 5]
     assert [len(group) for group in groups_of(files(200 * mebibyte, 100 * mebibyte, 900 * mebibyte, 1, 2))] == [1, 1, 1, 2]
     assert list(groups_of([])) == []
 
