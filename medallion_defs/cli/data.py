@@ -43,7 +43,7 @@ def fetch(source: Annotated[str, typer.Argument(help="A source, such as driver_e
 
 def status(as_json: AsJson = False) -> None:
     """Show, per source, how many items are where, and what needs a person."""
-    with database_at_hand(load_settings()) as settings, _read(settings) as connection:
+    with database_at_hand(load_settings()) as settings, open_for_reading(settings) as connection:
         ledger = Ledger(connection)
         counts, lags = ledger.count_by_status(), ledger.lag()
         troubled = ledger.list_rows(LedgerFilter(statuses=("dead", "retrying", "refused")), limit=20).rows
@@ -59,7 +59,7 @@ def trace(
     as_json: AsJson = False,
 ) -> None:
     """Show where a row comes from, down to file, record and sha256; or all that came of a bronze item."""
-    with database_at_hand(load_settings()) as settings, _read(settings) as connection:
+    with database_at_hand(load_settings()) as settings, open_for_reading(settings) as connection:
         found = _trace(connection, settings, what, key)
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
@@ -82,12 +82,13 @@ def requeue(
     typer.echo(f"{count} items are pending again.")
 
 
-def _read(settings: Settings) -> psycopg.Connection:
+def open_for_reading(settings: Settings) -> psycopg.Connection:
+    """Open a connection that may only read."""
     return db.connect(settings, "medallion_console")
 
 
 def _trace(connection: psycopg.Connection, settings: Settings, what: str, key: str | None) -> Trace | ItemTrace:
-    silver, gold = _silver_specs(), _gold_specs()
+    silver, gold = silver_specs(), gold_specs()
     if key is None:
         if what in silver | gold:
             raise ConfigurationError(f"Name the row, too: medallion trace {what} <{(silver | gold)[what].key}>.")
@@ -99,12 +100,14 @@ def _trace(connection: psycopg.Connection, settings: Settings, what: str, key: s
     raise ConfigurationError(f"There is no table {what} to trace. There is: {', '.join(sorted(silver | gold))}.")
 
 
-def _silver_specs() -> dict[str, LineageSpec]:
+def silver_specs() -> dict[str, LineageSpec]:
+    """Return how rows of each silver table are traced, by table."""
     tables = [module.TABLE for module in load_content("medallion_defs.sources", "tables").values()]
     specs = [LineageSpec(f"silver.{table.name}", next(iter(table.primary_key)).name) for table in tables]
     return {spec.table: spec for spec in specs}
 
 
-def _gold_specs() -> dict[str, LineageSpec]:
+def gold_specs() -> dict[str, LineageSpec]:
+    """Return how rows of each gold table are traced, by table."""
     specs = [module.ENRICHMENT.lineage for module in load_content("medallion_defs.enrichments", "enrichment").values()]
     return {spec.table: spec for spec in specs}

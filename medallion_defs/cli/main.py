@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from medallion_defs.cli import bronze, data, stack
+from medallion_defs.cli import backfill, bronze, data, impact, ops, stack
 from medallion_defs.core.errors import MedallionError
 
 app = typer.Typer(
@@ -19,7 +19,11 @@ app.command("fetch")(data.fetch)
 app.command("status")(data.status)
 app.command("trace")(data.trace)
 app.command("requeue")(data.requeue)
+app.command("backfill")(backfill.backfill)
+app.command("impact")(impact.impact)
+app.command("manifest")(ops.manifest)
 app.add_typer(bronze.app, name="bronze")
+app.add_typer(ops.app, name="ops")
 
 
 def main() -> None:

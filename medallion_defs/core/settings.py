@@ -42,7 +42,7 @@ class SourceSettings(BaseModel):
     )
     max_items: Count = Field(500, description="Most items in one microbatch.")
     max_bytes: ByteSize = Field(ByteSize(256 * 1024**2), description="Most bytes in one microbatch (one larger item still goes alone).")
-    max_in_flight: Count = Field(2, description="Most microbatches of the source claimed at a time.")
+    max_in_flight: Count = Field(2, description="Most microbatches of the source claimed at a time, those of backfills apart.")
     max_attempts: Count = Field(3, description="Tries per item and code version before it is dead.")
     retry_seconds: float = Field(30.0, ge=0, description="Wait before the first retry; doubles with each further one.")
     max_rejected_share: Share = Field(0.5, description="An item with a larger share of rejected records is refused whole.")

@@ -4,7 +4,6 @@ Thin: what a run does is `enrich_run.py`. The sensor's cursor is a hint; what is
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -14,7 +13,7 @@ from medallion_defs.core.settings import GoldSettings, Settings
 from medallion_defs.gold.contract import Enrichment
 from medallion_defs.gold.enrich_run import EnrichReport, run_scope, run_work
 from medallion_defs.gold.feed import Work, plan
-from medallion_defs.ops.manifest import as_metadata, markdown_table, rates
+from medallion_defs.gold.report import describe, read_gold_manifest
 from medallion_defs.ops.run_requests import LAYER_TAG, request_run
 from medallion_defs.ops.scope import RunScope, parse_scope
 
@@ -26,8 +25,9 @@ class EnrichConfig(dg.Config):
 
     work: dict[str, int] = Field(default_factory=dict)
     scope: RunScope = RunScope.pending
-    since: str | None = None
-    file_ids: list[str] = Field(default_factory=list)
+    since: str | None = Field(None, description="With scope since: rows made of what was fetched from this time on.")
+    file_ids: list[str] = Field(default_factory=list, description="With scope file_ids: rows made of these items.")
+    dataset: str | None = Field(None, description="With scope dataset: rows made of such items; * and ? allowed.")
 
 
 def build_gold(enrichment: Enrichment) -> dg.Definitions:
@@ -54,9 +54,10 @@ def run_config_for(config: EnrichConfig, settings: Settings, enrichment: Enrichm
     """
     if config.work:
         return run_work(settings, enrichment, run_id, Work.from_config(config.work))
+    scope = parse_scope(config.scope, config.since, config.file_ids, config.dataset)
     if config.scope is RunScope.pending:
         return run_work(settings, enrichment, run_id, None)
-    return run_scope(settings, enrichment, run_id, parse_scope(config.scope, config.since, config.file_ids))
+    return run_scope(settings, enrichment, run_id, scope)
 
 
 def _build_asset(enrichment: Enrichment) -> dg.AssetsDefinition:
@@ -70,7 +71,8 @@ def _build_asset(enrichment: Enrichment) -> dg.AssetsDefinition:
         tags={LAYER_TAG: "gold"},
         owners=list(enrichment.owners),
         description=f"{enrichment.title}; `{enrichment.qualified_name}`. {enrichment.description}\n\n"
-        "Materialize makes what the change feed has; `scope: all | since | file_ids` compares gold with silver and repairs it.",
+        "Materialize makes what the change feed has; `scope: all | since | dataset | file_ids` compares gold with silver and "
+        "repairs it.",
         metadata={
             "dagster/table_name": enrichment.qualified_name,
             "dagster/column_schema": dg.TableSchema(
@@ -84,7 +86,10 @@ def _build_asset(enrichment: Enrichment) -> dg.AssetsDefinition:
     def gold_asset(context: dg.AssetExecutionContext, config: EnrichConfig) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with checks, Dagster takes only the bare class
         settings: Settings = context.resources.settings
         report = run_config_for(config, settings, enrichment, context.run.run_id)
-        return dg.MaterializeResult(metadata=describe(report), check_results=[check_unmatched(report, settings.gold)])
+        return dg.MaterializeResult(
+            metadata=describe(report, read_gold_manifest(settings, enrichment, context.run.run_id, report)),
+            check_results=[check_unmatched(report, settings.gold)],
+        )
 
     return gold_asset
 
@@ -131,30 +136,6 @@ def _build_scope_all(enrichment: Enrichment, verb: str, cron: str, status: dg.De
         return dg.RunRequest(run_key=at, run_config=_op_config(enrichment.name, {"scope": RunScope.all.name}))
 
     return scope_all
-
-
-def describe(report: EnrichReport) -> dict[str, dg.MetadataValue[Any]]:
-    """Return counts, rates, the unmatched companies and one line per transaction."""
-    created, updated, checked = report.total("created"), report.total("updated"), report.total("checked")
-    unmatched = report.unmatched
-    return as_metadata(
-        {
-            "rows_created": created,
-            "rows_updated": updated,
-            "rows_unchanged": max(checked - created - updated, 0),
-            "rows_orphaned": report.total("orphans"),
-            "dagster/row_count": unmatched.rows,
-            "unmatched_rows": unmatched.unmatched_rows,
-            "unmatched_share": round(unmatched.share, 6),
-            "seconds": round(report.seconds, 3),
-            "rows_per_second": rates(created + updated, 0, report.seconds)["rows_per_second"],
-        },
-        missing=markdown_table(["missing lookup key", "rows that name it"], unmatched.missing.items()),
-        steps=markdown_table(
-            ["created", "updated", "checked", "files", "seconds"],
-            [(s.created, s.updated, s.checked, s.files, round(s.seconds, 3)) for s in report.steps],
-        ),
-    )
 
 
 def check_unmatched(report: EnrichReport, settings: GoldSettings) -> dg.AssetCheckResult:

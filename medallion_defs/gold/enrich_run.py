@@ -59,16 +59,20 @@ def run_work(settings: Settings, enrichment: Enrichment, run_id: str, work: Work
 
 
 def run_scope(settings: Settings, enrichment: Enrichment, run_id: str, scope: Scope) -> EnrichReport:
-    """Bring gold up to date, then compare the rows in `scope` with silver and repair them, chunk by chunk.
+    """Do all of `follow_scope`."""
+    steps = tuple(follow_scope(settings, enrichment, run_id, scope))
+    with db.connect(settings, "medallion_gold") as connection:
+        return EnrichReport(steps, read_unmatched(connection, enrichment))
+
+
+def follow_scope(settings: Settings, enrichment: Enrichment, run_id: str, scope: Scope) -> Iterator[Step]:
+    """Bring gold up to date, then compare the rows in `scope` with silver and repair them; yield each chunk once it is committed.
 
     Started again after a kill it compares what is right already, and writes only what is not.
     """
     with db.connect(settings, "medallion_gold") as connection:
-        steps = (
-            *_apply(connection, enrichment, run_id, settings.gold.max_rows, None),
-            *_repair(connection, enrichment, run_id, settings.gold.max_rows, scope),
-        )
-        return EnrichReport(steps, read_unmatched(connection, enrichment))
+        yield from _apply(connection, enrichment, run_id, settings.gold.max_rows, None)
+        yield from _repair(connection, enrichment, run_id, settings.gold.max_rows, scope)
 
 
 def _apply(connection: psycopg.Connection, enrichment: Enrichment, run_id: str, max_rows: int, work: Work | None) -> Iterator[Step]:

@@ -15,7 +15,8 @@ from medallion_defs.core.sql import load_queries
 from medallion_defs.gold.contract import Enrichment
 from medallion_defs.gold.enrich import FileRows, lock, write
 from medallion_defs.gold.feed import read_subject_position
-from medallion_defs.ops.scope import Scope
+from medallion_defs.ops.ledger import Extent
+from medallion_defs.ops.scope import Scope, like_pattern
 
 _SQL = load_queries("medallion_defs.gold", "reconcile.sql")
 
@@ -59,7 +60,7 @@ def reconcile(
 def reconcile_chunk(connection: psycopg.Connection, enrichment: Enrichment, scope: Scope, *, max_rows: int, after: str | None) -> Repair:
     """Repair the next `max_rows` rows after the key `after` (None: from the start). The caller commits."""
     keys = _keys_in(scope, enrichment)
-    values: dict[str, object] = {"since": scope.since, "file_ids": list(scope.file_ids or ()), "after": after, "max_rows": max_rows}
+    values: dict[str, object] = _values(scope) | {"after": after, "max_rows": max_rows}
     lock(connection, enrichment)
     [(rows, last_key)] = connection.execute(enrichment.compose(_SQL["last_key"], scope=keys), values).fetchall()
     # The last chunk has no end: what lies beyond the last silver key can only be an orphan.
@@ -70,8 +71,21 @@ def reconcile_chunk(connection: psycopg.Connection, enrichment: Enrichment, scop
     return Repair(written.checked, written.created, written.updated, orphan, written.per_file, until)
 
 
+def measure(connection: psycopg.Connection, enrichment: Enrichment, scope: Scope) -> Extent:
+    """Return what a reconciliation of `scope` would compare: silver rows, and the items that they are made of. Reads only."""
+    query = enrichment.compose(_SQL["scope_extent"], scope=_keys_in(scope, enrichment))
+    [(items, size, rows)] = connection.execute(query, _values(scope)).fetchall()
+    return Extent(items, size, rows, 0)
+
+
+def _values(scope: Scope) -> dict[str, object]:
+    return {"since": scope.since, "file_ids": list(scope.file_ids or ()), "dataset_like": like_pattern(scope.dataset or "")}
+
+
 def _keys_in(scope: Scope, enrichment: Enrichment) -> sql.Composed:
     """Return the query of the subject keys in scope; the subject's and the lookup's items both count."""
     if scope.file_ids is not None:
         return enrichment.compose(_SQL["scope_file_ids"])
+    if scope.dataset is not None:
+        return enrichment.compose(_SQL["scope_dataset"])
     return enrichment.compose(_SQL["scope_all" if scope.is_all else "scope_since"])

@@ -15,6 +15,23 @@ FROM {subject} AS subject
 JOIN {lookup} AS looked ON looked.{lookup_key} = subject.{lookup_key}
 WHERE looked.file_id = ANY(%(file_ids)s)
 
+-- name: scope_dataset
+WITH item AS MATERIALIZED (SELECT file_id FROM ops.file_ingestions WHERE dataset LIKE %(dataset_like)s)
+SELECT subject.{subject_key} FROM {subject} AS subject JOIN item USING (file_id)
+UNION
+SELECT subject.{subject_key}
+FROM {subject} AS subject
+JOIN {lookup} AS looked ON looked.{lookup_key} = subject.{lookup_key}
+JOIN item ON item.file_id = looked.file_id
+
+-- name: scope_extent
+-- Each subject row in scope once, and the items that those rows are made of now.
+WITH row AS MATERIALIZED (
+    SELECT file_id, count(*) AS rows FROM {subject} AS subject WHERE subject.{subject_key} IN ({scope}) GROUP BY file_id
+)
+SELECT count(*) AS items, coalesce(sum(item.bronze_bytes), 0)::bigint AS bytes, coalesce(sum(row.rows), 0)::bigint AS rows
+FROM row LEFT JOIN ops.file_ingestions AS item USING (file_id)
+
 -- name: last_key
 SELECT count(*), max({subject_key})
 FROM (

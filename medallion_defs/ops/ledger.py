@@ -22,7 +22,7 @@ from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.core.settings import SourceSettings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.ops.file_ingestion import DatasetIngestion, GoldResult, Status, plan_batches
-from medallion_defs.ops.scope import Scope
+from medallion_defs.ops.scope import Scope, like_pattern
 
 COLUMNS = DatasetIngestion.__struct_fields__
 # A silver run writes back what it read minutes ago: it must not carry along the gold columns of that time.
@@ -33,6 +33,8 @@ SILVER_COLUMNS = (
     *("batch_id", "attempts", "retry_at", "code_version", "updated_at"),
 )
 REQUEUABLE: tuple[Status, ...] = ("dead", "retrying", "loaded")
+# At the end of a batch id, where an increment's has eight random hex digits.
+_BACKFILL = "-backfill"
 CHUNK_ROWS = 1_000
 REARM_ROWS = 5_000
 
@@ -52,6 +54,15 @@ class Batch(msgspec.Struct, frozen=True):
     bytes: int
 
 
+class Extent(msgspec.Struct, frozen=True):
+    """How much a backfill has before it. `rows`: as last counted; `uncounted_items` were never read to their end."""
+
+    items: int
+    bytes: int
+    rows: int
+    uncounted_items: int
+
+
 class OpenBatch(msgspec.Struct, frozen=True):
     """A microbatch with items that nobody has resolved.
 
@@ -68,9 +79,14 @@ class OpenBatch(msgspec.Struct, frozen=True):
     since: datetime
     attempts: int
 
+    @property
+    def is_backfill(self) -> bool:
+        """Whether it was claimed to be processed again."""
+        return self.batch_id.endswith(_BACKFILL)
+
 
 class LedgerFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which rows a person asks for; what is None does not narrow. `external_id` is a glob (`*`, `?`); `run_id` is bronze's or silver's."""
+    """Which rows a person asks for; what is None does not narrow. `external_id` is a glob (`*`, `?`); `run_id` is of any layer."""
 
     source_type: str | None = None
     statuses: tuple[Status, ...] | None = None
@@ -153,20 +169,21 @@ class Ledger:
     def claim(self, source_type: str, settings: SourceSettings, code_version: str, at: datetime) -> list[Batch]:
         """Group what is pending or due for a retry into microbatches, as many as `max_in_flight` leaves room for.
 
-        First, items that failed under another code version are armed again (at most 5,000 a call). Returns [] while another
-        tick claims for the same source.
+        The microbatches of a backfill take no room: what arrives meanwhile must not wait for the end of history. First, items
+        that failed under another code version are armed again (at most 5,000 a call). Returns [] while another tick claims for
+        the same source.
         """
         params: Params = {"source_type": source_type, "code_version": code_version, "at": at, "limit": REARM_ROWS}
         if not self._lock("try_lock_claim", params):
             return []
         self._write([row.requeued(at) for row in self._select("lock_outdated", params)], SILVER_COLUMNS)
-        room = settings.max_in_flight - len(self.open_batches(source_type))
+        room = settings.max_in_flight - sum(not batch.is_backfill for batch in self.open_batches(source_type))
         if room <= 0:
             return []
         params["limit"] = room * settings.max_items
         candidates = self._select("lock_due", params) + self._select("lock_pending", params)
         plan = plan_batches(candidates, settings, room)
-        return self._claim_rows(source_type, plan, DatasetIngestion.claimed, at)
+        return self._claim_rows([(new_batch_id(source_type, at), rows) for rows in plan], DatasetIngestion.claimed, at)
 
     def claim_done(self, source_type: str, scope: Scope, before: datetime, settings: SourceSettings, at: datetime) -> Batch | None:
         """Claim one microbatch of items in `scope` whose last attempt ended before `before`, to be processed again; None at the end.
@@ -176,13 +193,15 @@ class Ledger:
         """
         params = _scope_params(source_type, scope, before) | {"limit": settings.max_items}
         plan = plan_batches(self._select("lock_done", params), settings, room=1)
-        batches = self._claim_rows(source_type, plan, DatasetIngestion.claimed_again, at)
+        named = [(new_batch_id(source_type, at) + _BACKFILL, rows) for rows in plan]
+        batches = self._claim_rows(named, DatasetIngestion.claimed_again, at)
         return batches[0] if batches else None
 
-    def count_done(self, source_type: str, scope: Scope, before: datetime) -> tuple[int, int]:
-        """Return (items, bytes) that `claim_done` with the same arguments still has before it."""
-        row = self._connection.execute(_query("count_done"), _scope_params(source_type, scope, before)).fetchone()
-        return (row[0], row[1]) if row else (0, 0)
+    def count_done(self, source_type: str, scope: Scope, before: datetime) -> Extent:
+        """Return what `claim_done` with the same arguments still has before it."""
+        with self._connection.cursor(row_factory=class_row(Extent)) as cursor:
+            [extent] = cursor.execute(_query("count_done"), _scope_params(source_type, scope, before)).fetchall()
+        return extent
 
     def start_batch(self, batch_id: str, run_id: str, code_version: str, settings: SourceSettings, at: datetime) -> list[DatasetIngestion]:
         """Count an attempt for each claimed item of the batch, **commit**, and return those to load.
@@ -222,6 +241,11 @@ class Ledger:
         ours = [by_id[row.file_id] for row in current if row.is_held_by(by_id[row.file_id])]
         self._write(ours, SILVER_COLUMNS)
         return {row.file_id for row in ours}
+
+    def is_in_use(self, batch_id: str) -> bool:
+        """Whether a living worker has the microbatch. Leaves no transaction open behind it when there was none."""
+        with self._connection.transaction():
+            return not self._lock("probe_batch", {"batch_id": batch_id})
 
     def release_batch(self, batch_id: str, settings: SourceSettings, at: datetime) -> list[DatasetIngestion]:
         """Take back what a run that has ended left claimed: retried with back-off, or dead; return the rows.
@@ -302,12 +326,13 @@ class Ledger:
     # -- the three steps -------------------------------------------------------------------------------------------
 
     def _claim_rows(
-        self, source_type: str, plan: list[list[DatasetIngestion]], claim: Callable[[DatasetIngestion, str, datetime], DatasetIngestion],
+        self,
+        plan: Iterable[tuple[str, list[DatasetIngestion]]],
+        claim: Callable[[DatasetIngestion, str, datetime], DatasetIngestion],
         at: datetime,
-    ) -> list[Batch]:  # fmt: skip
+    ) -> list[Batch]:
         batches = []
-        for rows in plan:
-            batch_id = new_batch_id(source_type, at)
+        for batch_id, rows in plan:
             self._write([claim(row, batch_id, at) for row in rows], SILVER_COLUMNS)
             batches.append(Batch(batch_id, len(rows), sum(row.bronze_bytes or 0 for row in rows)))
         return batches
@@ -351,12 +376,6 @@ def new_batch_id(source_type: str, at: datetime) -> str:
     return f"{at:%Y%m%dT%H%M%S.%f}-{source_type}-{secrets.token_hex(4)}"
 
 
-def like_pattern(glob: str) -> str:
-    """Turn a glob of `*` and `?` into a LIKE pattern; LIKE's own wildcards lose their meaning."""
-    escaped = glob.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return escaped.replace("*", "%").replace("?", "_")
-
-
 @cache
 def _query(name: str, columns: tuple[LiteralString, ...] = COLUMNS) -> sql.Composed:
     """Return the query `name` with {columns} filled in; queries without the placeholder are not changed."""
@@ -367,7 +386,14 @@ def _query(name: str, columns: tuple[LiteralString, ...] = COLUMNS) -> sql.Compo
 
 
 def _scope_params(source_type: str, scope: Scope, before: datetime) -> Params:
-    return {"source_type": source_type, "before": before, "since": scope.since, "file_ids": _as_list(scope.file_ids)}
+    return {
+        "source_type": source_type,
+        "before": before,
+        "since": scope.since,
+        "file_ids": _as_list(scope.file_ids),
+        "dataset_like": None if scope.dataset is None else like_pattern(scope.dataset),
+        "current_code": scope.current_code,
+    }
 
 
 def _as_list(values: Iterable[object] | None) -> list[object] | None:

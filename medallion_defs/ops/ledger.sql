@@ -77,15 +77,22 @@ SELECT {columns} FROM ops.file_ingestions
 WHERE source_type = %(source_type)s AND silver_ingest_end_time < %(before)s AND bronze_can_promote
   AND (%(since)s::timestamptz IS NULL OR bronze_ingest_end_time >= %(since)s)
   AND (%(file_ids)s::uuid[] IS NULL OR file_id = ANY (%(file_ids)s))
+  AND (%(dataset_like)s::text IS NULL OR dataset LIKE %(dataset_like)s)
+  AND (%(current_code)s::text IS NULL OR code_version IS DISTINCT FROM %(current_code)s)
 ORDER BY silver_ingest_end_time, file_id
 LIMIT %(limit)s
 FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: count_done
-SELECT count(*) AS items, coalesce(sum(bronze_bytes), 0)::bigint AS bytes FROM ops.file_ingestions
+-- bronze_rows survives a failed attempt: what the last reading that came through counted.
+SELECT count(*) AS items, coalesce(sum(bronze_bytes), 0)::bigint AS bytes, coalesce(sum(bronze_rows), 0)::bigint AS rows,
+    count(*) FILTER (WHERE bronze_rows IS NULL) AS uncounted_items
+FROM ops.file_ingestions
 WHERE source_type = %(source_type)s AND silver_ingest_end_time < %(before)s AND bronze_can_promote
   AND (%(since)s::timestamptz IS NULL OR bronze_ingest_end_time >= %(since)s)
   AND (%(file_ids)s::uuid[] IS NULL OR file_id = ANY (%(file_ids)s))
+  AND (%(dataset_like)s::text IS NULL OR dataset LIKE %(dataset_like)s)
+  AND (%(current_code)s::text IS NULL OR code_version IS DISTINCT FROM %(current_code)s)
 
 -- name: lock_rows
 -- In the order of the key: two writers of overlapping sets wait for each other instead of deadlocking.
@@ -129,7 +136,7 @@ WHERE (%(source_type)s::text IS NULL OR source_type = %(source_type)s)
   AND (%(file_ids)s::uuid[] IS NULL OR file_id = ANY (%(file_ids)s))
   AND (%(bronze_path)s::text IS NULL OR bronze_path = %(bronze_path)s)
   AND (%(batch_id)s::text IS NULL OR batch_id = %(batch_id)s)
-  AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s OR silver_run_id = %(run_id)s)
+  AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s OR silver_run_id = %(run_id)s OR gold_run_id = %(run_id)s)
   AND (%(after_at)s::timestamptz IS NULL OR (created_at, file_id) > (%(after_at)s, %(after_id)s::uuid))
 ORDER BY created_at, file_id
 LIMIT %(limit)s

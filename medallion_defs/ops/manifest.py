@@ -5,6 +5,8 @@ from typing import Any
 
 import dagster as dg
 
+from medallion_defs.ops.run_manifest import ROW_COUNTS, Manifest
+
 
 def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a Markdown table; the empty string when there are no rows."""
@@ -25,6 +27,29 @@ def as_metadata(values: Mapping[str, int | float | str], **markdown: str) -> dic
     plain = {name: _plain(value) for name, value in values.items()}
     shown = {name: dg.MetadataValue.md(text) for name, text in markdown.items() if text}
     return {**plain, **shown}
+
+
+def manifest_metadata(manifest: Manifest | None) -> dict[str, dg.MetadataValue[Any]]:
+    """Return a run's manifest as one JSON entry and as Markdown tables; nothing of a run that worked on no item."""
+    if manifest is None:
+        return {}
+    counted = [name for name in ROW_COUNTS if getattr(manifest.rows, name) is not None]
+    done = [
+        (file.bronze_path, file.dataset or "", *(getattr(file.rows, name) for name in counted), (file.content_sha256 or "")[:12])
+        for file in manifest.files
+        if file.error is None
+    ]
+    failures = [(file.bronze_path, file.status, file.attempts, file.error) for file in manifest.files if file.error is not None]
+    return {
+        "manifest_json": dg.MetadataValue.json(manifest.model_dump(mode="json")),
+        **as_metadata(
+            {},
+            manifest=markdown_table(["item", "dataset", *counted, "sha256"], done),
+            flags=markdown_table(["quality flag", "rows"], manifest.quality_flags.items()),
+            rejects=markdown_table(["reject code", "records"], manifest.rejects_by_code.items()),
+            failures=markdown_table(["item", "status", "attempt", "why"], failures),
+        ),
+    }
 
 
 def _plain(value: float | str) -> dg.MetadataValue[Any]:

@@ -1,6 +1,6 @@
 """How a person says which part of history a run works on again: the same words for silver and gold, in the launchpad and in code."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from uuid import UUID
@@ -17,32 +17,80 @@ class RunScope(Enum):
     all = "all"
     since = "since"
     file_ids = "file_ids"
+    dataset = "dataset"
+    outdated = "outdated"
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """A part of history: everything (nothing set), what was fetched `since` an instant, or the items `file_ids`."""
+    """A part of history; everything when nothing is set.
+
+    Attributes:
+        since: what was fetched at this instant or later.
+        file_ids: these items.
+        dataset: a glob (`*`, `?`): items whose recipe gave them such a dataset.
+        current_code: items that any other code version than this one tried last.
+    """
 
     since: datetime | None = None
     file_ids: tuple[UUID, ...] | None = None
+    dataset: str | None = None
+    current_code: str | None = None
 
     @property
     def is_all(self) -> bool:
-        return self.since is None and self.file_ids is None
+        return self == Scope()
 
 
-def parse_scope(scope: RunScope, since: str | None, file_ids: Sequence[str]) -> Scope:
+def parse_scope(
+    scope: RunScope, since: str | None = None, file_ids: Sequence[str] = (), dataset: str | None = None, *, current_code: str | None = None
+) -> Scope:
     """Return the part of history that a run's configuration means.
 
+    Args:
+        current_code: the code version that `outdated` compares with; None where rows do not depend on one.
+
     Raises:
-        ConfigurationError: the scope lacks its value, or a value is not what it should be.
+        ConfigurationError: the scope lacks its value, a value is not what it should be, or belongs to another scope.
     """
+    _refuse_strays(scope, {RunScope.since: since, RunScope.file_ids: file_ids, RunScope.dataset: dataset})
     if scope is RunScope.since:
         return Scope(since=parse_time("since", since))
     if scope is RunScope.file_ids:
         if not file_ids:
             raise ConfigurationError("scope file_ids needs the setting 'file_ids': the ids of items, as 'medallion trace' shows them.")
         return Scope(file_ids=tuple(_parse_id(text) for text in file_ids))
+    if scope is RunScope.dataset:
+        if not dataset:
+            raise ConfigurationError("scope dataset needs the setting 'dataset': a dataset of a recipe, * and ? allowed, such as fhv_*.")
+        return Scope(dataset=dataset)
+    if scope is RunScope.outdated:
+        return Scope(current_code=_require_code(current_code))
     return Scope()
+
+
+def _refuse_strays(scope: RunScope, values: Mapping[RunScope, object]) -> None:
+    # A forgotten scope must not make all of history out of one day.
+    for owner, value in values.items():
+        if value and owner is not scope:
+            raise ConfigurationError(
+                f"The setting '{owner.name}' is for scope {owner.name}, and the scope is {scope.name}. "
+                f"Set scope: {owner.name}, or leave '{owner.name}' out."
+            )
+
+
+def _require_code(current_code: str | None) -> str:
+    if current_code is None:
+        raise ConfigurationError(
+            "scope outdated is for silver: gold rows name no code version. scope all compares all of gold with what the code gives now, "
+            "and writes only what differs."
+        )
+    return current_code
+
+
+def like_pattern(glob: str) -> str:
+    """Turn a glob of `*` and `?` into a LIKE pattern; LIKE's own wildcards lose their meaning."""
+    escaped = glob.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return escaped.replace("*", "%").replace("?", "_")
 
 
 def parse_time(name: str, text: str | None) -> datetime:

@@ -135,3 +135,4 @@ Index("file_ingestions_batch_idx", FILE_INGESTIONS.c.batch_id, postgresql_where=
 Index("file_ingestions_bronze_path_idx", FILE_INGESTIONS.c.bronze_path, unique=True)
 Index("file_ingestions_silver_run_idx", FILE_INGESTIONS.c.silver_run_id)
 Index("file_ingestions_run_idx", FILE_INGESTIONS.c.run_id)
+Index("file_ingestions_gold_run_idx", FILE_INGESTIONS.c.gold_run_id)

@@ -1,6 +1,6 @@
 """From a source's content folder to Dagster: the silver asset, its checks, its backfill schedule and the hourly reconcile.
 
-Thin: which batches to load is `which_batches`, loading is `load_run.py`. The sensor is in `sensors.py`.
+Thin: which batches to load is `which_batches`, loading is `load_run.py`, history `backfill.py`. The sensor is in `sensors.py`.
 """
 
 from collections.abc import Iterator
@@ -13,11 +13,12 @@ from medallion_defs.core import clock, db
 from medallion_defs.core.settings import Settings
 from medallion_defs.ops.ledger import Batch, Ledger
 from medallion_defs.ops.run_requests import LAYER_TAG
-from medallion_defs.ops.scope import RunScope, Scope, parse_scope, parse_time
+from medallion_defs.ops.scope import RunScope, parse_scope, parse_time
+from medallion_defs.silver.backfill import arrived, history_batches, load_unless_in_use
 from medallion_defs.silver.checks import check_results, check_specs
 from medallion_defs.silver.discovery import discover, reconcile
 from medallion_defs.silver.load_run import LoadReport, SilverContent, load_batch
-from medallion_defs.silver.report import describe_load, describe_reconciliation
+from medallion_defs.silver.report import describe_load, describe_reconciliation, read_silver_manifest
 from medallion_defs.silver.sensors import build_sensor
 
 _DISCOVERY_SECONDS = 30.0
@@ -28,9 +29,10 @@ class LoadConfig(dg.Config):
 
     batch_id: str | None = None
     scope: RunScope = RunScope.pending
-    since: str | None = None
-    file_ids: list[str] = Field(default_factory=list)
-    before: str | None = None
+    since: str | None = Field(None, description="With scope since: what was fetched from this time on.")
+    file_ids: list[str] = Field(default_factory=list, description="With scope file_ids.")
+    dataset: str | None = Field(None, description="With scope dataset: a dataset of a recipe, * and ? allowed.")
+    before: str | None = Field(None, description="Only what was last processed before this time; default: when the run was requested.")
 
 
 def build_silver(content: SilverContent) -> dg.Definitions:
@@ -55,24 +57,26 @@ def build_silver(content: SilverContent) -> dg.Definitions:
     )
 
 
-def which_batches(settings: Settings, content: SilverContent, config: LoadConfig, run_started_at: datetime) -> Iterator[str]:
+def which_batches(settings: Settings, content: SilverContent, config: LoadConfig, requested_at: datetime) -> Iterator[str]:
     """Yield the ids of the batches to load, one at a time: the next is claimed when the one before is done.
 
-    `batch_id`: that one. `pending`: what discovery finds, until nothing is left. The other scopes: history, chunk by chunk; what was
-    processed after `before` (default: the start of the run) is not in the selection any more, so a killed backfill that is
-    launched again with the same `before` does the rest.
+    `batch_id`: that one. `pending`: what discovery finds, until nothing is left. The other scopes: history, chunk by chunk
+    (`backfill.py`), and after each chunk what has arrived meanwhile.
 
     Raises:
         ConfigurationError: the scope lacks its value, or a value is none; the message says which.
     """
     if config.batch_id:
         yield config.batch_id
-    elif config.scope is RunScope.pending:
+        return
+    scope = parse_scope(config.scope, config.since, config.file_ids, config.dataset, current_code=content.code_version)
+    if config.scope is RunScope.pending:
         yield from _claim_pending(settings, content)
-    else:
-        scope = parse_scope(config.scope, config.since, config.file_ids)
-        before = parse_time("before", config.before) if config.before else run_started_at
-        yield from _claim_history(settings, content, scope, before)
+        return
+    before = parse_time("before", config.before) if config.before else requested_at
+    for batch_id in history_batches(settings, content, scope, before):
+        yield batch_id
+        yield from arrived(settings, content)
 
 
 def _claim_pending(settings: Settings, content: SilverContent) -> Iterator[str]:
@@ -89,16 +93,6 @@ def _claim(settings: Settings, content: SilverContent) -> list[Batch]:
         return Ledger(connection).claim(name, settings.source(name), content.code_version, clock.now())
 
 
-def _claim_history(settings: Settings, content: SilverContent, scope: Scope, before: datetime) -> Iterator[str]:
-    name = content.source.name
-    while True:
-        with db.connect(settings, "medallion_silver") as connection:
-            batch = Ledger(connection).claim_done(name, scope, before, settings.source(name), clock.now())
-        if batch is None:
-            return
-        yield batch.batch_id
-
-
 def _build_asset(content: SilverContent) -> dg.AssetsDefinition:
     source, table = content.source, content.table
 
@@ -110,7 +104,7 @@ def _build_asset(content: SilverContent) -> dg.AssetsDefinition:
         tags={LAYER_TAG: "silver"},
         owners=list(source.owners),
         description=f"{source.title}: typed, deduplicated, flagged; `{table.schema}.{table.name}`. {source.description}\n\n"
-        "Materialize loads what is pending; `scope: all | since | file_ids` loads history again, in chunks.",
+        "Materialize loads what is pending; `scope: all | since | dataset | file_ids | outdated` loads history again, in chunks.",
         metadata={"dagster/table_name": f"{table.schema}.{table.name}", "dagster/column_schema": _column_schema(content)},
         check_specs=check_specs(source.name),
         required_resource_keys={"settings"},
@@ -119,16 +113,34 @@ def _build_asset(content: SilverContent) -> dg.AssetsDefinition:
     def silver_asset(context: dg.AssetExecutionContext, config: LoadConfig) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with checks, Dagster takes only the bare class
         settings: Settings = context.resources.settings
         reports = []
-        for batch_id in which_batches(settings, content, config, clock.now()):
-            reports.append(load_batch(settings, content, batch_id, context.run.run_id))
-            context.log.info(_progress(batch_id, reports[-1]))
+        requested_at = first_requested_at(context.instance, context.run)
+        if config.scope is not RunScope.pending:
+            context.log.info(f"To do the rest after a stop, launch this again with before: {config.before or requested_at.isoformat()}")
+        for batch_id in which_batches(settings, content, config, requested_at):
+            # A run for one batch must not end green when it did nothing; any other goes on with what is free.
+            load = load_batch if config.batch_id else load_unless_in_use
+            loaded = load(settings, content, batch_id, context.run.run_id)
+            if loaded is None:
+                context.log.info(f"{batch_id} is being loaded by another run.")
+                continue
+            reports.append(loaded)
+            context.log.info(_progress(batch_id, loaded))
         report = LoadReport.merge(reports)
         for item in report.failed:
             context.log.warning(f"{item.bronze_path} is {item.status}: {(item.silver_errors or {}).get('message')}")
         options = settings.source(source.name)
-        return dg.MaterializeResult(metadata=describe_load(report), check_results=check_results(report, options))
+        return dg.MaterializeResult(
+            metadata=describe_load(report, read_silver_manifest(settings, content, context.run.run_id)),
+            check_results=check_results(report, options),
+        )
 
     return silver_asset
+
+
+def first_requested_at(instance: dg.DagsterInstance, run: dg.DagsterRun) -> datetime:
+    """Return when the run, or the first that it is a retry of, was requested: a retry then does what the first left."""
+    record = instance.get_run_record_by_id(run.root_run_id or run.run_id)
+    return record.create_timestamp if record else clock.now()
 
 
 def _column_schema(content: SilverContent) -> dg.TableSchema:

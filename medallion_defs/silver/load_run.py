@@ -17,7 +17,6 @@ from medallion_defs.core import clock, db
 from medallion_defs.core.content import Source
 from medallion_defs.core.errors import MedallionError, TerminalError, TransientError
 from medallion_defs.core.settings import Settings, SourceSettings
-from medallion_defs.core.sql import load_queries
 from medallion_defs.ops.file_ingestion import DatasetIngestion, RowCounts
 from medallion_defs.ops.item import ITEM_FILE, decode_item
 from medallion_defs.ops.ledger import Ledger
@@ -25,8 +24,6 @@ from medallion_defs.silver.contract import ItemFacts, RejectedRecord
 from medallion_defs.silver.extract import Parser, Row, code_version, open_extraction
 from medallion_defs.silver.loader import ItemLoad, classify_database_error, load_items
 from medallion_defs.silver.recipes import Recipe
-
-_SQL = load_queries("medallion_defs.silver", "load_run.sql")
 
 
 class DamagedBronzeItemError(TerminalError):
@@ -56,7 +53,6 @@ class LoadReport:
     """What one run loaded: the items' ledger rows as they are now, and the seconds from the claim to the commit."""
 
     items: Sequence[DatasetIngestion]
-    rejected_by_code: dict[str, int]
     seconds: float
 
     @property
@@ -83,11 +79,7 @@ class LoadReport:
     @classmethod
     def merge(cls, reports: Sequence["LoadReport"]) -> "LoadReport":
         """Return one report for several batches of one run."""
-        codes: dict[str, int] = {}
-        for report in reports:
-            for code, count in report.rejected_by_code.items():
-                codes[code] = codes.get(code, 0) + count
-        return cls([item for report in reports for item in report.items], codes, sum(report.seconds for report in reports))
+        return cls([item for report in reports for item in report.items], sum(report.seconds for report in reports))
 
 
 def load_batch(settings: Settings, content: SilverContent, batch_id: str, run_id: str) -> LoadReport:
@@ -104,7 +96,7 @@ def load_batch(settings: Settings, content: SilverContent, batch_id: str, run_id
             items = Ledger(connection).start_batch(batch_id, run_id, content.code_version, options, clock.now())
             load = _Load(settings, content, connection)
             outcomes = load.together(items) if items else []
-            return LoadReport(outcomes, load.count_rejects(outcomes), perf_counter() - started)
+            return LoadReport(outcomes, perf_counter() - started)
     except psycopg.OperationalError as error:
         raise classify_database_error(error) from error
 
@@ -126,11 +118,6 @@ class _Load:
             if len(items) > 1:
                 return [outcome for item in items for outcome in self.together([item])]
             return self._save_failure(items[0], classify_database_error(error))
-
-    def count_rejects(self, outcomes: Sequence[DatasetIngestion]) -> dict[str, int]:
-        """Return the rejected records of the items by error code, most first."""
-        rows = self.connection.execute(_SQL["rejects_by_code"], {"file_ids": [item.file_id for item in outcomes]})
-        return dict(rows.fetchall())
 
     def _in_transaction(self, items: Sequence[DatasetIngestion]) -> list[DatasetIngestion]:
         with self.connection.transaction():

@@ -1,4 +1,4 @@
-"""JSON Schemas of every source's bronze input and silver row, under docs/reference/schemas/.
+"""JSON Schemas of every source's bronze input and silver row, and of the manifest of a run, under docs/reference/schemas/.
 
 `python -m medallion_defs.silver.schemas --write` writes them; without `--write` it says which are stale.
 Sources are found by looking, as the locations do.
@@ -8,17 +8,20 @@ import argparse
 import sys
 from inspect import cleandoc
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from medallion_defs.core.content import load_content
+from medallion_defs.ops.run_manifest import Manifest
 
 FOLDER = Path("docs/reference/schemas")
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def build_schemas(package: str = "medallion_defs.sources") -> dict[str, str]:
-    """Return `{file name: JSON text}` for all sources: `{source}.input.json` and `{source}.row.json`."""
-    made = {}
+    """Return `{file name: JSON text}` for all sources: `{source}.input.json` and `{source}.row.json`; and `run.manifest.json`."""
+    made = {"run.manifest.json": _format({"$schema": _DIALECT, **Manifest.model_json_schema(mode="serialization")})}
     for name, module in load_content(package, "transform").items():
         for kind, struct in (("input", module.Input), ("row", module.Row)):
             made[f"{name}.{kind}.json"] = _schema_text(struct)
@@ -26,10 +29,14 @@ def build_schemas(package: str = "medallion_defs.sources") -> dict[str, str]:
 
 
 def _schema_text(struct: type[msgspec.Struct]) -> str:
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(struct)}
+    schema = {"$schema": _DIALECT, **msgspec.json.schema(struct)}
     for definition in schema["$defs"].values():
         # Python 3.13 dedents docstrings itself; cleaned, the text is the same on all versions.
         definition["description"] = cleandoc(definition["description"])
+    return _format(schema)
+
+
+def _format(schema: dict[str, Any]) -> str:
     return msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n"
 
 

@@ -5,6 +5,7 @@ and a run key names batch and attempt.
 """
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import dagster as dg
 import psycopg
@@ -18,6 +19,8 @@ from medallion_defs.silver.load_run import SilverContent
 
 # Dagster gives a tick 60 s; a sensor that takes longer than its interval delays everybody else's.
 BUDGET_SECONDS = 3.0
+# A backfill starts on what it claimed in a moment. Only then does it hold the lock that says so.
+_BACKFILL_STARTS_WITHIN = timedelta(minutes=1)
 
 
 def build_sensor(content: SilverContent) -> dg.SensorDefinition:
@@ -57,9 +60,18 @@ def _requests(
         # The runs first, then the ledger again: what a run that has ended did is committed by then.
         runs = past_runs(context.instance, _work(name, batch))
         if not runs:
-            yield _request(name, batch)
+            if not _is_at_work(ledger, batch, now):
+                yield _request(name, batch)
         elif not any(run.is_live for run in runs):
             _release(context, connection, settings, content, batch, runs[0])
+
+
+def _is_at_work(ledger: Ledger, batch: OpenBatch, now: datetime) -> bool:
+    """Whether a backfill, which is not a run of this sensor, has the batch; one that a killed backfill left is requested."""
+    if not batch.is_backfill:
+        return False
+    is_about_to_start = batch.run_id is None and now - batch.since < _BACKFILL_STARTS_WITHIN
+    return is_about_to_start or ledger.is_in_use(batch.batch_id)
 
 
 def _request(name: str, batch: OpenBatch) -> dg.RunRequest:

@@ -53,6 +53,7 @@ def test_a_new_source_table_gets_a_migration_that_puts_it_under_the_change_feed(
         db.execute("DROP TABLE silver.companies")
     written = write_migration(project, database_url, "Add silver.companies again")
     text = written.read_text()
-    assert written.name == "0003_add_silver_companies_again.py"
+    number = f"{int(newest_revision(alembic_config(ROOT, database_url))) + 1:04}"
+    assert written.name == f"{number}_add_silver_companies_again.py"
     assert "silver.watch_changes('silver.companies')" in text
-    assert migrate(project, database_url) == "0003"
+    assert migrate(project, database_url) == number

@@ -98,7 +98,10 @@ def die_at(step: str, deadly: str) -> None:
 def start_loading(url: str, records: int, *options: str) -> "subprocess.Popen[bytes]":
     """Start a loading process; return when it is about to load."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.torture.test_load_crash", url, str(records), *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT
+        [sys.executable, "-m", "tests.torture.test_load_crash", url, str(records), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == READY

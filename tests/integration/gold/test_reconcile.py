@@ -7,7 +7,8 @@ import psycopg
 from medallion_defs.core.ids import file_id
 from medallion_defs.enrichments.driver_events_enriched.enrichment import ENRICHMENT
 from medallion_defs.gold.feed import plan
-from medallion_defs.gold.reconcile import Repair, reconcile, reconcile_chunk
+from medallion_defs.gold.reconcile import Repair, measure, reconcile, reconcile_chunk
+from medallion_defs.ops.ledger import Extent
 from medallion_defs.ops.scope import Scope
 from tests.integration.gold.silver_rows import (
     COMPANIES_FILE,
@@ -128,6 +129,28 @@ def test_a_scope_of_items_takes_the_rows_made_of_them_from_either_side(db: psyco
     [done] = repair(gold, Scope(file_ids=(COMPANIES_FILE,)))
     assert (done.checked, done.stale) == (15, 15)
     assert db.execute("SELECT DISTINCT company_id FROM gold.driver_events_enriched WHERE event_type = 'damaged'").fetchall() == [("B3",)]
+
+
+def test_a_scope_of_a_dataset_takes_the_rows_made_of_its_items_from_either_side(db: psycopg.Connection, gold: psycopg.Connection) -> None:
+    fill(db)
+    other = file_id("driver_events", "other.csv", 1)
+    put_events(db, {"e50": "B3", "e51": None}, file=other)
+    drain(db)
+    for item, source, dataset in ((other, "driver_events", "uber_2015"), (COMPANIES_FILE, "companies", "bases")):
+        db.execute(
+            """INSERT INTO ops.file_ingestions (file_id, source_type, external_id, revision, dataset, bronze_bytes)
+                VALUES (%s, %s, %s, 9, %s, 70) ON CONFLICT (file_id) DO UPDATE SET dataset = excluded.dataset""",
+            (item, source, dataset, dataset),
+        )
+    db.execute("UPDATE gold.driver_events_enriched SET event_type = 'damaged'")
+    db.commit()
+    assert measure(gold, ENRICHMENT, Scope(dataset="uber*")) == Extent(items=1, bytes=70, rows=2, uncounted_items=0)
+    assert measure(gold, ENRICHMENT, Scope(dataset="bases")).rows == 15
+    assert measure(gold, ENRICHMENT, ALL).rows == 22
+    [done] = repair(gold, Scope(dataset="uber*"))
+    assert (done.checked, done.stale) == (2, 2)
+    [done] = repair(gold, Scope(dataset="bas?s"))
+    assert (done.checked, done.stale) == (15, 15)
 
 
 def test_a_scope_since_an_instant_takes_what_was_fetched_from_then_on(db: psycopg.Connection, gold: psycopg.Connection) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.core.settings import SourceSettings
 from medallion_defs.ops.file_ingestion import DatasetIngestion, GoldResult, RowCounts
-from medallion_defs.ops.ledger import Batch, BatchInUseError, Ledger, LedgerFilter
+from medallion_defs.ops.ledger import Batch, BatchInUseError, Extent, Ledger, LedgerFilter
 from medallion_defs.ops.scope import Scope
 from tests.integration.bronze_items import NOON, SOURCE, make_item, make_row
 
@@ -349,7 +349,7 @@ def test_reprocessing_walks_once_through_history_and_goes_on_after_a_crash(db: p
     register(db, *(f"{n:02}.csv" for n in range(20)))
     load_all(db)
     before, later = NOON + HOUR, NOON + 2 * HOUR
-    assert ledger.count_done(SOURCE, Scope(), before) == (20, 200)
+    assert ledger.count_done(SOURCE, Scope(), before) == Extent(items=20, bytes=200, rows=20 * COUNTS.read, uncounted_items=0)
     settings = settings_with(max_items=8)
     seen: list[str] = []
     while batch := ledger.claim_done(SOURCE, Scope(), before, settings, later):
@@ -378,11 +378,36 @@ def test_reprocessing_can_be_narrowed_by_time_and_by_file(db: psycopg.Connection
     ledger.register_published([DatasetIngestion.published(item, NOON) for item in (old, young)])
     db.commit()
     load_all(db)
-    assert ledger.count_done(SOURCE, Scope(since=NOON + HOUR), NOON + HOUR) == (1, 10)
-    assert ledger.count_done(SOURCE, Scope(file_ids=(old.file_id,)), NOON + HOUR) == (1, 10)
+    assert ledger.count_done(SOURCE, Scope(since=NOON + HOUR), NOON + HOUR).items == 1
+    assert ledger.count_done(SOURCE, Scope(file_ids=(old.file_id,)), NOON + HOUR).items == 1
     batch = ledger.claim_done(SOURCE, Scope(since=NOON + HOUR), NOON + HOUR, SETTINGS, NOON + HOUR)
     assert batch is not None
     assert statuses(db) == {"old.csv": "loaded", "young.csv": "claimed"}
+
+
+def test_reprocessing_can_be_narrowed_by_dataset_and_by_code_version(db: psycopg.Connection, ledger: Ledger) -> None:
+    register(db, "a.csv", "b.csv", "c.csv")
+    load_all(db)
+    db.execute("UPDATE ops.file_ingestions SET dataset = 'fhv_dispatch' WHERE external_id IN ('a.csv', 'b.csv')")
+    db.execute("UPDATE ops.file_ingestions SET dataset = 'fhvxdispatch', code_version = 'v0' WHERE external_id = 'c.csv'")
+    db.commit()
+    for scope, items in ((Scope(dataset="fhv_*"), 2), (Scope(dataset="*dispatch"), 3), (Scope(current_code="v1"), 1)):
+        assert ledger.count_done(SOURCE, scope, NOON + HOUR).items == items
+    assert ledger.claim_done(SOURCE, Scope(current_code="v1"), NOON + HOUR, SETTINGS, NOON + HOUR) is not None
+    assert statuses(db) == {"a.csv": "loaded", "b.csv": "loaded", "c.csv": "claimed"}
+
+
+def test_a_backfill_never_takes_the_room_of_what_arrives(db: psycopg.Connection, ledger: Ledger) -> None:
+    settings = settings_with(max_items=1, max_in_flight=1)
+    register(db, "a.csv", "b.csv", "c.csv")
+    load_all(db)
+    again = [ledger.claim_done(SOURCE, Scope(), NOON + HOUR, settings, NOON + HOUR) for _ in range(3)]
+    db.commit()
+    register(db, "d.csv", "e.csv")
+    [arrived] = claim(db, settings)
+    assert claim(db, settings) == []  # what arrives is bounded as ever
+    is_backfill = {batch.batch_id: batch.is_backfill for batch in ledger.open_batches(SOURCE)}
+    assert is_backfill == {**{batch.batch_id: True for batch in again if batch}, arrived.batch_id: False}
 
 
 # -- gold and reading --------------------------------------------------------------------------------------------------

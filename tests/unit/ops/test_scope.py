@@ -15,6 +15,8 @@ def test_each_scope_means_its_part_of_history() -> None:
     assert parse_scope(RunScope.all, None, []).is_all
     assert parse_scope(RunScope.since, "2026-11-01T00:00:00+00:00", []) == Scope(since=datetime(2026, 11, 1, tzinfo=UTC))
     assert parse_scope(RunScope.file_ids, None, [ID]) == Scope(file_ids=(UUID(ID),))
+    assert parse_scope(RunScope.dataset, dataset="fhv_*") == Scope(dataset="fhv_*")
+    assert parse_scope(RunScope.outdated, current_code="v2") == Scope(current_code="v2")
 
 
 @pytest.mark.parametrize(
@@ -30,3 +32,16 @@ def test_each_scope_means_its_part_of_history() -> None:
 def test_a_scope_without_a_proper_value_is_refused(scope: RunScope, since: str | None, file_ids: list[str], hint: str) -> None:
     with pytest.raises(ConfigurationError, match=hint):
         parse_scope(scope, since, file_ids)
+
+
+@pytest.mark.parametrize("scope", [RunScope.pending, RunScope.all, RunScope.outdated])
+def test_a_value_of_another_scope_is_refused_instead_of_ignored(scope: RunScope) -> None:
+    with pytest.raises(ConfigurationError, match="Set scope: since, or leave 'since' out"):
+        parse_scope(scope, "2026-11-01T00:00:00+00:00", current_code="v2")
+
+
+def test_a_dataset_and_a_code_version_must_be_there() -> None:
+    with pytest.raises(ConfigurationError, match="needs the setting 'dataset'"):
+        parse_scope(RunScope.dataset)
+    with pytest.raises(ConfigurationError, match="scope outdated is for silver"):
+        parse_scope(RunScope.outdated)

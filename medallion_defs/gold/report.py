@@ -1,0 +1,55 @@
+"""What a gold run says of itself: the metadata of one materialization, and its manifest."""
+
+from typing import Any
+
+import dagster as dg
+import psycopg
+
+from medallion_defs.core import db
+from medallion_defs.core.settings import Settings
+from medallion_defs.gold.contract import Enrichment
+from medallion_defs.gold.enrich import Unmatched, read_unmatched
+from medallion_defs.gold.enrich_run import EnrichReport
+from medallion_defs.ops import run_manifest
+from medallion_defs.ops.manifest import as_metadata, manifest_metadata, markdown_table, rates
+from medallion_defs.ops.run_manifest import Manifest, find_manifest
+
+
+def read_gold_manifest(settings: Settings, enrichment: Enrichment, run_id: str, report: EnrichReport) -> Manifest | None:
+    """Return the manifest of what the run made of this gold table; None when it changed no row."""
+    unmatched = {enrichment.qualified_name: _for_manifest(report.unmatched)}
+    with db.connect(settings, "medallion_gold") as connection:
+        return find_manifest(connection, run_id, enrichment.qualified_name, unmatched=unmatched, max_files=run_manifest.SHOWN_FILES)
+
+
+def unmatched_of(connection: psycopg.Connection, enrichment: Enrichment) -> run_manifest.Unmatched:
+    """Return, for a manifest, how much of the gold table waits for a lookup row now. Reads the whole table."""
+    return _for_manifest(read_unmatched(connection, enrichment))
+
+
+def describe(report: EnrichReport, manifest: Manifest | None) -> dict[str, dg.MetadataValue[Any]]:
+    """Return counts, rates, the unmatched companies, one line per transaction, and the manifest."""
+    created, updated, checked = report.total("created"), report.total("updated"), report.total("checked")
+    unmatched = report.unmatched
+    return manifest_metadata(manifest) | as_metadata(
+        {
+            "rows_created": created,
+            "rows_updated": updated,
+            "rows_unchanged": max(checked - created - updated, 0),
+            "rows_orphaned": report.total("orphans"),
+            "dagster/row_count": unmatched.rows,
+            "unmatched_rows": unmatched.unmatched_rows,
+            "unmatched_share": round(unmatched.share, 6),
+            "seconds": round(report.seconds, 3),
+            "rows_per_second": rates(created + updated, 0, report.seconds)["rows_per_second"],
+        },
+        missing=markdown_table(["missing lookup key", "rows that name it"], unmatched.missing.items()),
+        steps=markdown_table(
+            ["created", "updated", "checked", "files", "seconds"],
+            [(s.created, s.updated, s.checked, s.files, round(s.seconds, 3)) for s in report.steps],
+        ),
+    )
+
+
+def _for_manifest(unmatched: Unmatched) -> run_manifest.Unmatched:
+    return run_manifest.Unmatched(rows=unmatched.unmatched_rows, share=unmatched.share, by_key=dict(unmatched.missing))

@@ -1,0 +1,116 @@
+"""What a bad file has done, as `medallion impact` says it, and whether the steps that it names put things right."""
+
+import json
+import re
+from typing import Any
+
+import psycopg
+import pytest
+from typer.testing import CliRunner, Result
+
+from medallion_defs.cli import main as cli
+from medallion_defs.core import clock
+from medallion_defs.core.settings import Settings
+from medallion_defs.enrichments.driver_events_enriched.enrichment import ENRICHMENT
+from medallion_defs.gold.enrich_run import run_work
+from medallion_defs.locations.silver import load_contents
+from medallion_defs.silver.assets import LoadConfig, which_batches
+from medallion_defs.silver.load_run import load_batch
+from tests.conftest import ROOT
+from tests.integration.dagster_assets import drop
+
+
+@pytest.fixture
+def project(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The process's own settings are those of the test, as if the shell had exported them."""
+    monkeypatch.setenv("MEDALLION_ROOT", str(ROOT))
+    monkeypatch.setenv("MEDALLION_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("MEDALLION_DATABASE_URL", str(settings.database_url))
+    monkeypatch.setenv("COLUMNS", "200")
+    return settings
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(cli.app, words)
+
+
+def deliver(settings: Settings, source: str, name: str, *records: dict[str, str]) -> None:
+    """Drop a file and take it through all layers."""
+    drop(settings, source, name, "".join(json.dumps(record) + "\n" for record in records).encode())
+    assert call("fetch", source).exit_code == 0
+    for content in load_contents():
+        for batch_id in which_batches(settings, content, LoadConfig(), clock.now()):
+            load_batch(settings, content, batch_id, "test")
+    run_work(settings, ENRICHMENT, "test", None)
+
+
+def impact(what: str) -> Any:
+    """The answer as JSON."""
+    result = call("impact", what, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+def event(key: str, kind: str = "position", company: str = "C1") -> dict[str, str]:
+    return {"event_id": key, "event_type": kind, "company_id": company}
+
+
+def test_a_bad_file_of_events_names_its_rows_in_silver_and_gold_and_what_may_take_over(project: Settings) -> None:
+    deliver(project, "driver_events", "monday.jsonl", event("e1"), event("e2"))
+    deliver(project, "driver_events", "tuesday.jsonl", event("e2", "idle"), event("e3"), {"event_id": ""})
+    found = impact("driver_events/tuesday.jsonl")
+    assert found["silver"] == [
+        {"table": "silver.driver_events", "file_column": "file_id", "rows": 2, "examples": found["silver"][0]["examples"]}
+    ]
+    [gold] = found["gold"]
+    assert (gold["table"], gold["role"], gold["rows"]) == ("gold.driver_events_enriched", "subject", 2)
+    assert found["rejects"] == {"missing_key": 1}
+    assert {name: found["last_load"][name] for name in ("read", "created", "updated")} == {"read": 3, "created": 1, "updated": 1}
+    assert found["older"] == {"items": 1, "same_dataset": 1, "revisions": []}
+    assert impact("driver_events/monday.jsonl")["older"] == {"items": 0, "same_dataset": 0, "revisions": []}
+
+
+def test_a_bad_file_of_companies_names_the_gold_rows_that_took_values_from_it(project: Settings) -> None:
+    deliver(project, "companies", "companies.jsonl", {"company_id": "C1", "name": "Love Corp Car"})
+    deliver(project, "driver_events", "monday.jsonl", event("e1"), event("e2"), event("e3", company="C9"))
+    [gold] = impact("companies/companies.jsonl")["gold"]
+    assert (gold["role"], gold["file_column"], gold["rows"]) == ("lookup", "company_file_id", 2)
+
+
+def test_the_steps_for_a_file_that_nothing_corrects_bring_the_older_one_back(project: Settings, db: psycopg.Connection) -> None:
+    deliver(project, "driver_events", "monday.jsonl", event("e1"), event("e2"))
+    deliver(project, "driver_events", "monday.jsonl", event("e2", "idle"), event("e3"))
+    path = "driver_events/monday.jsonl@2"
+    output = call("impact", path).output
+    [delete] = re.findall(r"psql: (DELETE .*?;)", output)
+    steps = re.findall(r"medallion (backfill .*?)    # (?:then|after)", output)
+    assert [step.split()[1] for step in steps] == ["silver.driver_events", "gold.driver_events_enriched"]
+    db.execute(delete)
+    db.commit()
+    for step in steps:
+        assert call(*step.split()).exit_code == 0
+    rows = db.execute("SELECT event_id, event_type FROM gold.driver_events_enriched ORDER BY 1").fetchall()
+    assert rows == [("e1", "position"), ("e2", "position")]
+    assert impact(path)["next"] == ["No row is made of the item now. There is nothing to redo."]
+
+
+def test_a_corrected_file_leaves_what_it_does_not_have_and_impact_says_so(project: Settings) -> None:
+    deliver(project, "driver_events", "monday.jsonl", event("e1", "wrong"), event("e2", "wrong"))
+    deliver(project, "driver_events", "monday.jsonl", event("e1"))
+    found = impact("driver_events/monday.jsonl")
+    assert [(rows["rows"], rows["examples"]) for rows in found["silver"]] == [(1, ["e2"])]
+    assert found["newer"] == ["driver_events/monday.jsonl@2"]
+
+
+def test_the_impact_of_what_is_no_item_is_a_sentence(project: Settings) -> None:
+    result = call("impact", "driver_events/nobody.csv")
+    assert result.exit_code == 1
+    assert "The ledger knows no item" in str(result.exception)
+
+
+def test_an_item_on_its_way_has_no_impact_yet(project: Settings) -> None:
+    drop(project, "driver_events", "noise.bin", b"\x00\x01")
+    call("fetch", "driver_events")
+    for content in load_contents():
+        list(which_batches(project, content, LoadConfig(), clock.now()))
+    assert "is claimed: what it will bring" in str(impact("driver_events/noise.bin")["next"])
