@@ -9,13 +9,11 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 
 import dagster as dg
 import psycopg
 import pytest
-from typer.testing import CliRunner, Result
 
 from medallion_defs.cli import main as cli
 from medallion_defs.core import clock
@@ -29,6 +27,7 @@ from medallion_defs.silver.assets import first_requested_at
 from medallion_defs.silver.digest import digest_table
 from medallion_defs.sources.driver_events.tables import TABLE as EVENTS
 from tests.conftest import ROOT
+from tests.integration.commands import call
 from tests.integration.dagster_assets import drop, materialize
 from tests.integration.test_sensors import tick
 
@@ -37,24 +36,10 @@ STEPS = ("claimed", "loading", "loaded")
 
 
 @pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
-
-
-@pytest.fixture
-def project(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The process's settings are those of the test, with microbatches of two items."""
-    monkeypatch.setenv("MEDALLION_ROOT", str(ROOT))
-    monkeypatch.setenv("MEDALLION_DATA_DIR", str(settings.data_dir))
-    monkeypatch.setenv("MEDALLION_DATABASE_URL", str(settings.database_url))
+def small_batches(project: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The project with microbatches of two items, one in flight."""
     monkeypatch.setenv("MEDALLION_SOURCES", json.dumps({"driver_events": {"max_items": PER_CHUNK, "max_in_flight": 1}}))
-    monkeypatch.setenv("COLUMNS", "200")
     return load_settings()
-
-
-def call(*words: str) -> Result:
-    return CliRunner().invoke(cli.app, words)
 
 
 def publish(settings: Settings, instance: dg.DagsterInstance, *names: str) -> None:
@@ -87,9 +72,9 @@ def content_of(name: str) -> load_run.SilverContent:
 
 
 def test_a_dry_run_says_how_much_there_is_and_changes_nothing(
-    project: Settings, db: psycopg.Connection, instance: dg.DagsterInstance
+    small_batches: Settings, db: psycopg.Connection, instance: dg.DagsterInstance
 ) -> None:
-    load_history_once(project, instance)
+    load_history_once(small_batches, instance)
     before = ledger_rows(db)
     result = call("backfill", "silver.driver_events", "--dry-run")
     assert "10 items" in result.output
@@ -101,9 +86,9 @@ def test_a_dry_run_says_how_much_there_is_and_changes_nothing(
 
 
 def test_a_backfill_takes_the_part_that_is_named_and_says_what_it_did(
-    project: Settings, db: psycopg.Connection, instance: dg.DagsterInstance
+    small_batches: Settings, db: psycopg.Connection, instance: dg.DagsterInstance
 ) -> None:
-    load_history_once(project, instance)
+    load_history_once(small_batches, instance)
     [(file_id,)] = db.execute("SELECT file_id FROM ops.file_ingestions WHERE external_id = '3.jsonl'").fetchall()
     db.execute("DELETE FROM silver.driver_events WHERE event_id = '3.jsonl-1'")
     db.execute("UPDATE ops.file_ingestions SET code_version = 'old' WHERE external_id IN ('5.jsonl', '6.jsonl')")
@@ -131,7 +116,7 @@ def test_a_backfill_takes_the_part_that_is_named_and_says_what_it_did(
         (("gold.driver_events_enriched", "--before", "2026-11-01T00:00:00+00:00"), "--before is for silver"),
     ],
 )
-def test_a_backfill_that_is_not_clear_does_nothing(project: Settings, words: tuple[str, ...], hint: str) -> None:
+def test_a_backfill_that_is_not_clear_does_nothing(small_batches: Settings, words: tuple[str, ...], hint: str) -> None:
     result = call("backfill", *words)
     assert result.exit_code == 1
     assert hint in str(result.exception)
@@ -139,9 +124,9 @@ def test_a_backfill_that_is_not_clear_does_nothing(project: Settings, words: tup
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_backfill_killed_in_the_middle_does_the_rest_when_resumed_and_not_all_again(
-    project: Settings, db: psycopg.Connection, instance: dg.DagsterInstance, step: str
+    small_batches: Settings, db: psycopg.Connection, instance: dg.DagsterInstance, step: str
 ) -> None:
-    load_history_once(project, instance)
+    load_history_once(small_batches, instance)
     digests = {table.name: digest_table(db, table) for table in (EVENTS, GOLD)}
     db.execute("TRUNCATE silver.driver_events, gold.driver_events_enriched")
     db.commit()
@@ -163,42 +148,42 @@ def test_a_backfill_killed_in_the_middle_does_the_rest_when_resumed_and_not_all_
 
 
 def test_the_sensor_hands_out_what_arrives_while_a_backfill_is_at_work(
-    project: Settings, db: psycopg.Connection, instance: dg.DagsterInstance
+    small_batches: Settings, db: psycopg.Connection, instance: dg.DagsterInstance
 ) -> None:
-    load_history_once(project, instance)
+    load_history_once(small_batches, instance)
     before = clock.now()
-    with psycopg.connect(str(project.database_url)) as worker:
-        ledger, options = Ledger(worker), project.source("driver_events")
+    with psycopg.connect(str(small_batches.database_url)) as worker:
+        ledger, options = Ledger(worker), small_batches.source("driver_events")
         batches = [ledger.claim_done("driver_events", Scope(), before, options, clock.now()) for _ in range(2)]
         worker.commit()
         assert batches[0] is not None
         assert ledger.start_batch(batches[0].batch_id, "backfill", "v1", options, clock.now())
-        publish(project, instance, "new.jsonl")
+        publish(small_batches, instance, "new.jsonl")
         # One claimed and in work, one just claimed; the source has room for one microbatch, and it is free.
-        [request], _, _ = tick(silver.defs, "discover_driver_events", project, instance)
+        [request], _, _ = tick(silver.defs, "discover_driver_events", small_batches, instance)
     [(batch_id,)] = db.execute("SELECT batch_id FROM ops.file_ingestions WHERE external_id = 'new.jsonl'").fetchall()
     assert request.run_key == f"{batch_id}:1"
 
 
 def test_what_a_killed_backfill_left_is_handed_out_by_the_sensor(
-    project: Settings, db: psycopg.Connection, instance: dg.DagsterInstance
+    small_batches: Settings, db: psycopg.Connection, instance: dg.DagsterInstance
 ) -> None:
-    load_history_once(project, instance)
-    with psycopg.connect(str(project.database_url)) as worker:
-        ledger, options = Ledger(worker), project.source("driver_events")
+    load_history_once(small_batches, instance)
+    with psycopg.connect(str(small_batches.database_url)) as worker:
+        ledger, options = Ledger(worker), small_batches.source("driver_events")
         batch = ledger.claim_done("driver_events", Scope(), clock.now(), options, clock.now() - timedelta(minutes=5))
     assert batch is not None
-    [request], _, _ = tick(silver.defs, "discover_driver_events", project, instance)
+    [request], _, _ = tick(silver.defs, "discover_driver_events", small_batches, instance)
     assert request.run_key == f"{batch.batch_id}:1"
 
 
 def test_a_run_that_holds_the_pool_for_history_does_between_chunks_what_arrived(
-    project: Settings, db: psycopg.Connection, instance: dg.DagsterInstance
+    small_batches: Settings, db: psycopg.Connection, instance: dg.DagsterInstance
 ) -> None:
-    load_history_once(project, instance)
-    publish(project, instance, "new.jsonl")
-    [request], _, _ = tick(silver.defs, "discover_driver_events", project, instance)
-    result = materialize(silver.defs, ["silver", "driver_events"], project, instance, scope="all")
+    load_history_once(small_batches, instance)
+    publish(small_batches, instance, "new.jsonl")
+    [request], _, _ = tick(silver.defs, "discover_driver_events", small_batches, instance)
+    result = materialize(silver.defs, ["silver", "driver_events"], small_batches, instance, scope="all")
     assert result.success
     ends = db.execute("SELECT external_id FROM ops.file_ingestions ORDER BY silver_ingest_end_time").fetchall()
     assert ends.index(("new.jsonl",)) == PER_CHUNK
@@ -208,18 +193,18 @@ def test_a_run_that_holds_the_pool_for_history_does_between_chunks_what_arrived(
 
 
 def test_a_batch_that_killed_two_workers_is_not_tried_whole_again(
-    project: Settings, db: psycopg.Connection, instance: dg.DagsterInstance
+    small_batches: Settings, db: psycopg.Connection, instance: dg.DagsterInstance
 ) -> None:
-    load_history_once(project, instance)
-    content, options = content_of("driver_events"), project.source("driver_events")
-    with psycopg.connect(str(project.database_url)) as worker:
+    load_history_once(small_batches, instance)
+    content, options = content_of("driver_events"), small_batches.source("driver_events")
+    with psycopg.connect(str(small_batches.database_url)) as worker:
         batch = Ledger(worker).claim_done("driver_events", Scope(), clock.now(), options, clock.now())
     assert batch is not None
     for attempt in (1, 2):
-        assert [left.batch_id for left in backfill.take_left_behind(project, content)] == [batch.batch_id]
-        with psycopg.connect(str(project.database_url)) as worker:
+        assert [left.batch_id for left in backfill.take_left_behind(small_batches, content)] == [batch.batch_id]
+        with psycopg.connect(str(small_batches.database_url)) as worker:
             assert len(Ledger(worker).start_batch(batch.batch_id, f"run-{attempt}", "v1", options, clock.now())) == PER_CHUNK
-            assert backfill.left_behind(project, content) == []
+            assert backfill.left_behind(small_batches, content) == []
     assert "killed its worker twice" in call("backfill", "silver.driver_events", "--dataset", "none").output
     rows = db.execute("SELECT silver_errors ->> 'error_type' FROM ops.file_ingestions WHERE status = 'retrying'").fetchall()
     assert rows == [("WorkerDied",)] * PER_CHUNK

@@ -6,38 +6,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from typer.testing import CliRunner, Result
 
-from medallion_defs.cli import main as cli
-from medallion_defs.core import clock
 from medallion_defs.core.settings import Settings
-from medallion_defs.locations.silver import load_contents
-from medallion_defs.silver.assets import LoadConfig, which_batches
-from medallion_defs.silver.load_run import load_batch
-from tests.conftest import ROOT
+from tests.integration.commands import call, load_pending
 from tests.integration.dagster_assets import drop
 
 EVENTS = b'{"event_id": "e1", "company_id": "C1"}\n{"event_id": ""}\n{"event_id": "e2"}\n'
-
-
-@pytest.fixture
-def project(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The process's own settings are those of the test, as if the shell had exported them."""
-    monkeypatch.setenv("MEDALLION_ROOT", str(ROOT))
-    monkeypatch.setenv("MEDALLION_DATA_DIR", str(settings.data_dir))
-    monkeypatch.setenv("MEDALLION_DATABASE_URL", str(settings.database_url))
-    monkeypatch.setenv("COLUMNS", "200")
-    return settings
-
-
-def call(*words: str) -> Result:
-    return CliRunner().invoke(cli.app, words)
-
-
-def load_all(settings: Settings) -> None:
-    for content in load_contents():
-        for batch_id in which_batches(settings, content, LoadConfig(), clock.now()):
-            load_batch(settings, content, batch_id, "test")
 
 
 def test_fetch_says_what_it_took_and_what_it_had(project: Settings) -> None:
@@ -60,7 +34,7 @@ def test_status_shows_what_is_where_and_what_needs_a_person(project: Settings) -
     drop(project, "driver_events", "day.jsonl", EVENTS)
     drop(project, "driver_events", "noise.bin", b"\x00\x01")
     call("fetch", "driver_events")
-    load_all(project)
+    load_pending(project)
     output = call("status").output
     assert "noise.bin" in output
     counts = {count["status"]: count["items"] for count in json.loads(call("status", "--json").output)["counts"]}
@@ -70,7 +44,7 @@ def test_status_shows_what_is_where_and_what_needs_a_person(project: Settings) -
 def test_trace_goes_from_a_row_to_the_bytes_and_from_the_bytes_to_the_rows(project: Settings) -> None:
     drop(project, "driver_events", "day.jsonl", EVENTS)
     call("fetch", "driver_events")
-    load_all(project)
+    load_pending(project)
     row = call("trace", "silver.driver_events", "e2")
     assert re.search(r"record 3 of bronze item driver_events/day\.jsonl", row.output)
     assert re.search(r"sha256 [0-9a-f]{64}", row.output)
@@ -97,7 +71,7 @@ def test_a_wrong_question_gets_a_sentence_that_helps(project: Settings, words: t
 def test_requeue_sets_a_dead_item_back_and_it_is_tried_again(project: Settings, db: psycopg.Connection) -> None:
     drop(project, "driver_events", "noise.bin", b"\x00\x01")
     call("fetch", "driver_events")
-    load_all(project)
+    load_pending(project)
     assert "1 items are pending again" in call("requeue", "--source", "driver_events", "--item", "noise*").output
     assert db.execute("SELECT status, attempts FROM ops.file_ingestions").fetchall() == [("pending", 0)]
 

@@ -5,44 +5,28 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from typer.testing import CliRunner, Result
 
 from medallion_defs.bronze.assets import fetch_source
-from medallion_defs.cli import main as cli
 from medallion_defs.core import clock
 from medallion_defs.core.settings import Settings
 from medallion_defs.enrichments.driver_events_enriched.enrichment import ENRICHMENT
 from medallion_defs.gold.enrich_run import run_work
-from medallion_defs.locations.silver import load_contents
 from medallion_defs.ops.run_manifest import Manifest
-from medallion_defs.silver.assets import LoadConfig, which_batches
-from medallion_defs.silver.load_run import load_batch
 from medallion_defs.sources.driver_events.source import SOURCE
-from tests.conftest import ROOT
+from tests.integration.commands import call, load_pending
 from tests.integration.dagster_assets import drop
 
 EVENTS = b'{"event_id": "e1", "company_id": "C1"}\n{"event_id": ""}\n{"event_id": "e2"}\n'
 
 
-@pytest.fixture
-def project(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A project with one good and one unreadable file, each layer run once; the process's settings are those of the test."""
-    monkeypatch.setenv("MEDALLION_ROOT", str(ROOT))
-    monkeypatch.setenv("MEDALLION_DATA_DIR", str(settings.data_dir))
-    monkeypatch.setenv("MEDALLION_DATABASE_URL", str(settings.database_url))
-    monkeypatch.setenv("COLUMNS", "220")
-    drop(settings, "driver_events", "day.jsonl", EVENTS)
-    drop(settings, "driver_events", "noise.bin", b"\x00\x01")
-    fetch_source(settings, SOURCE, "fetch-run")
-    for content in load_contents():
-        for batch_id in which_batches(settings, content, LoadConfig(), clock.now()):
-            load_batch(settings, content, batch_id, "silver-run")
-    run_work(settings, ENRICHMENT, "gold-run", None)
-    return settings
-
-
-def call(*words: str) -> Result:
-    return CliRunner().invoke(cli.app, words)
+@pytest.fixture(autouse=True)
+def runs(project: Settings) -> None:
+    """One good and one unreadable file, and one run of each layer."""
+    drop(project, "driver_events", "day.jsonl", EVENTS)
+    drop(project, "driver_events", "noise.bin", b"\x00\x01")
+    fetch_source(project, SOURCE, "fetch-run")
+    load_pending(project, "silver-run")
+    run_work(project, ENRICHMENT, "gold-run", None)
 
 
 def answer(*words: str) -> dict[str, list[dict[str, object]]]:

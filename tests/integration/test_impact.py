@@ -5,42 +5,22 @@ import re
 from typing import Any
 
 import psycopg
-import pytest
-from typer.testing import CliRunner, Result
 
-from medallion_defs.cli import main as cli
 from medallion_defs.core import clock
 from medallion_defs.core.settings import Settings
 from medallion_defs.enrichments.driver_events_enriched.enrichment import ENRICHMENT
 from medallion_defs.gold.enrich_run import run_work
 from medallion_defs.locations.silver import load_contents
 from medallion_defs.silver.assets import LoadConfig, which_batches
-from medallion_defs.silver.load_run import load_batch
-from tests.conftest import ROOT
+from tests.integration.commands import call, load_pending
 from tests.integration.dagster_assets import drop
-
-
-@pytest.fixture
-def project(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The process's own settings are those of the test, as if the shell had exported them."""
-    monkeypatch.setenv("MEDALLION_ROOT", str(ROOT))
-    monkeypatch.setenv("MEDALLION_DATA_DIR", str(settings.data_dir))
-    monkeypatch.setenv("MEDALLION_DATABASE_URL", str(settings.database_url))
-    monkeypatch.setenv("COLUMNS", "200")
-    return settings
-
-
-def call(*words: str) -> Result:
-    return CliRunner().invoke(cli.app, words)
 
 
 def deliver(settings: Settings, source: str, name: str, *records: dict[str, str]) -> None:
     """Drop a file and take it through all layers."""
     drop(settings, source, name, "".join(json.dumps(record) + "\n" for record in records).encode())
     assert call("fetch", source).exit_code == 0
-    for content in load_contents():
-        for batch_id in which_batches(settings, content, LoadConfig(), clock.now()):
-            load_batch(settings, content, batch_id, "test")
+    load_pending(settings)
     run_work(settings, ENRICHMENT, "test", None)
 
 

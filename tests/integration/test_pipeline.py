@@ -1,11 +1,9 @@
 """The sample and the real files through all three layers, each layer run as its Dagster asset runs."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import psycopg
-import pytest
 
 from medallion_defs.core.settings import Settings
 from medallion_defs.demo.outcome import differences, read_outcome
@@ -23,12 +21,6 @@ LAYERS = (
     (silver.defs, ["silver", "companies"]),
     (gold.defs, ["gold", "driver_events_enriched"]),
 )
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
 
 
 def run_all(settings: Settings, instance: dg.DagsterInstance) -> None:

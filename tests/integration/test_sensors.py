@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -15,12 +14,6 @@ from medallion_defs.ops.ledger import BatchInUseError
 from medallion_defs.ops.run_requests import WORK_TAG
 from medallion_defs.silver.load_run import load_batch
 from tests.integration.dagster_assets import drop, materialize
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        yield instance
 
 
 def tick(
