@@ -4,6 +4,8 @@ The metadata of every content folder is found by looking, so that a new source's
 without an edit here.
 """
 
+from collections.abc import Mapping
+
 from alembic import context
 from alembic.operations.ops import CreateTableOp, ExecuteSQLOp, MigrationScript
 from sqlalchemy import MetaData, create_engine, pool
@@ -11,19 +13,24 @@ from sqlalchemy.engine import make_url
 
 from medallion_defs.core.content import load_content
 from medallion_defs.core.settings import get_settings
+from medallion_defs.genai import tables as genai_tables
+from medallion_defs.labeling import label_tables
+from medallion_defs.labeling import tables as labeling_tables
 from medallion_defs.ops import tables as ops_tables
 from medallion_defs.silver import tables as silver_tables
 
-SCHEMAS = frozenset({"ops", "silver", "gold"})
+SCHEMAS = frozenset({"ops", "silver", "silver_experiments", "gold"})
 CONTENT = ("medallion_defs.sources", "medallion_defs.enrichments")
 
 
 def target_metadata() -> list[MetaData]:
     content = [module.TABLE.metadata for package in CONTENT for module in load_content(package, "tables").values()]
-    return [ops_tables.METADATA, silver_tables.METADATA, *content]
+    return [ops_tables.METADATA, silver_tables.METADATA, labeling_tables.METADATA, label_tables.METADATA, genai_tables.METADATA, *content]
 
 
-def include_name(name: str | None, type_: str, _parents: object) -> bool:
+def include_name(name: str | None, type_: str, parents: Mapping[str, str | None]) -> bool:
+    if type_ == "table" and parents["schema_name"] == "silver_experiments":
+        return name == silver_tables.VARIANT_LOADS.name  # the others come and go with their variant
     return type_ != "schema" or name in SCHEMAS
 
 

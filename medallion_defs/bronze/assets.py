@@ -10,18 +10,22 @@ from typing import Any
 
 import dagster as dg
 
-from medallion_defs.bronze.contract import LandingFetch
+from medallion_defs.bronze.contract import Fetch, TreeFetch
 from medallion_defs.bronze.landing import LeftFile, landing_fingerprint
 from medallion_defs.bronze.landing_fetch import FetchReport, fetch_landing
+from medallion_defs.bronze.lateness import look_at_landing
 from medallion_defs.bronze.local import LocalStore
+from medallion_defs.bronze.tree_assets import build_tree
 from medallion_defs.core import clock, db
 from medallion_defs.core.content import Source
 from medallion_defs.core.errors import TerminalError
 from medallion_defs.core.settings import Settings
+from medallion_defs.core.timing import stage_timing
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.ledger import Ledger
-from medallion_defs.ops.manifest import as_metadata, markdown_table, rates
+from medallion_defs.ops.manifest import as_metadata, markdown_table
 from medallion_defs.ops.run_requests import LAYER_TAG, request_run
+from medallion_defs.ops.watch import build_check
 
 _SHOWN = 200
 
@@ -31,14 +35,19 @@ class BronzeContent:
     """What the bronze process knows of one source: its facts, and how its items come in."""
 
     source: Source
-    fetch: LandingFetch
+    fetch: Fetch
 
 
 def build_bronze(content: BronzeContent) -> dg.Definitions:
     """Return the asset, job and sensor of one source. Touches neither disk nor database."""
+    if isinstance(content.fetch, TreeFetch):
+        return build_tree(content.source, content.fetch)
     asset = _build_asset(content.source)
-    job = dg.define_asset_job(f"bronze_{content.source.name}", selection=[asset], tags={LAYER_TAG: "bronze"})
-    return dg.Definitions(assets=[asset], jobs=[job], sensors=[_build_sensor(content.source)])
+    name = content.source.name
+    on_time = build_check("bronze", name, "medallion_bronze", look_at_landing([name]))
+    fetching = dg.AssetSelection.assets(asset) - dg.AssetSelection.checks(on_time)
+    job = dg.define_asset_job(f"bronze_{name}", selection=fetching, tags={LAYER_TAG: "bronze"})
+    return dg.Definitions(assets=[asset], asset_checks=[on_time], jobs=[job], sensors=[_build_sensor(content.source)])
 
 
 def fetch_source(settings: Settings, source: Source, run_id: str | None) -> FetchReport:
@@ -118,16 +127,18 @@ def describe(report: FetchReport) -> dict[str, dg.MetadataValue[Any]]:
         {
             "items_published": len(report.published),
             "items_unchanged": len(report.unchanged),
+            "files_removed_before": len(report.removed),
             "files_refused": len(report.refused),
             "files_waiting": len(report.waiting),
             "bytes": report.bytes,
-            **rates(len(report.published), report.bytes, report.seconds),
+            **stage_timing(report.seconds, items=len(report.published), bytes=report.bytes),
         },
         published=markdown_table(
             ["file", "item", "bytes", "sha256"],
             [(item.filename, item.path, item.bytes, item.content_sha256[:16]) for item in report.published[:_SHOWN]],
         ),
         unchanged=markdown_table(["file", "same bytes as"], [(item.filename, item.path) for item in report.unchanged[:_SHOWN]]),
+        removed_before=_reasons(report.removed),
         refused=_reasons(report.refused),
         waiting=_reasons(report.waiting),
     )

@@ -1,6 +1,7 @@
-"""The items in the open folder of one source type: reading them, and which revision is the current one."""
+"""The items in the open folder of one source type, and the tombstones of removed ones: reading them, and which is the current one."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -8,7 +9,10 @@ import msgspec
 from medallion_defs.bronze.disk import read_file
 from medallion_defs.bronze.encoding import revision_directory
 from medallion_defs.bronze.store import DamagedItemError
-from medallion_defs.ops.item import ITEM_FILE, BronzeItem, decode_item
+from medallion_defs.ops.item import ITEM_FILE, BronzeItem
+from medallion_defs.ops.tombstone import REMOVED_FILE, Tombstone, decode_line
+
+Entry = BronzeItem | Tombstone
 
 
 @dataclass(frozen=True)
@@ -28,48 +32,56 @@ def item_directories(folder_fd: int) -> list[str]:
 
 
 def read_item_line(folder_fd: int, path: str, directory: str) -> bytes:
-    """Return the `_item.json` of an item as it stands.
+    """Return the `_item.json` of an item as it stands; the `_removed.json` of one that was removed, also while other files are left of it.
 
     Raises:
         DamagedItemError: there is none, though its directory is there.
     """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return read_file(f"{directory}/{REMOVED_FILE}", folder_fd)
     try:
         return read_file(f"{directory}/{ITEM_FILE}", folder_fd)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _damaged(f"{path}/{directory}", f"has no {ITEM_FILE}") from error
 
 
-def parse_item(line: bytes, path: str, directory: str) -> BronzeItem:
-    """Parse an `_item.json` and check that it belongs where it lies.
+def parse_entry(line: bytes, path: str, directory: str) -> Entry:
+    """Parse what `read_item_line` gave and check that it belongs where it lies.
 
     Raises:
         DamagedItemError: it is not an item, or the item of another directory.
     """
     try:
-        item = decode_item(line)
+        entry = decode_line(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _damaged(f"{path}/{directory}", f"has a broken {ITEM_FILE} ({error})") from error
-    if item.directory != directory:
-        raise _damaged(f"{path}/{directory}", f"holds the item of '{item.directory}'")
-    return item
+    if facts_of(entry).directory != directory:
+        raise _damaged(f"{path}/{directory}", f"holds the item of '{facts_of(entry).directory}'")
+    return entry
 
 
-def current_item(folder_fd: int, path: str, name: str) -> BronzeItem | None:
+def facts_of(entry: Entry) -> BronzeItem:
+    """Return the item that an entry is, or was."""
+    return entry.item if isinstance(entry, Tombstone) else entry
+
+
+def current_entry(folder_fd: int, path: str, name: str) -> Entry | None:
     """Return the newest revision of the item whose encoded name is `name`: one stat per revision, whatever the number of items.
 
     Raises:
         DamagedItemError: its `_item.json` is missing or broken.
     """
     revision = 1
-    while _exists(revision_directory(name, revision), folder_fd):
+    while exists(revision_directory(name, revision), folder_fd):
         revision += 1
     if revision == 1:
         return None
     directory = revision_directory(name, revision - 1)
-    return parse_item(read_item_line(folder_fd, path, directory), path, directory)
+    return parse_entry(read_item_line(folder_fd, path, directory), path, directory)
 
 
-def _exists(directory: str, folder_fd: int) -> bool:
+def exists(directory: str, folder_fd: int) -> bool:
+    """Tell whether there is such a name in an open folder."""
     try:
         os.stat(directory, dir_fd=folder_fd, follow_symlinks=False)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""`_index.jsonl`: one line per published item, the same text as its `_item.json`.
+"""`_index.jsonl`: one line per published item, the same text as its `_item.json`, and one per tombstone (`_removed.json`).
 
 Functions on an open folder of one source type. Whoever writes holds the lock of the source type; readers
 take complete lines only, because they may look in the middle of an append.

@@ -12,18 +12,20 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
-from time import perf_counter
 
 import msgspec
 
 from medallion_defs.bronze.disk import FOLDER, disk_errors, explain_os_error
 from medallion_defs.bronze.encoding import InvalidExternalIdError, artifact_name
+from medallion_defs.bronze.folder import facts_of
 from medallion_defs.bronze.landing import DONE_SUFFIX, LandingFile, LeftFile, scan_landing
-from medallion_defs.bronze.store import BronzeStore, DamagedItemError, NewArtifact, NewItem
+from medallion_defs.bronze.store import BronzeStore, DamagedItemError, ForgottenItemError, NewArtifact, NewItem
 from medallion_defs.core.content import Source
 from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.core.settings import LandingSettings
+from medallion_defs.core.timing import Timer
 from medallion_defs.ops.item import BronzeItem
+from medallion_defs.ops.tombstone import Tombstone, hashed_id
 
 GROUP_ITEMS = 1_000  # the syncs of a group cost the same for ten items as for a thousand
 GROUP_BYTES = 256 * 1024**2
@@ -49,6 +51,7 @@ class FetchReport:
         published: new items and new revisions, in order of publication.
         unchanged: the current revisions of files whose bytes bronze already had.
         refused: files that stay until somebody acts.
+        removed: files whose bytes bronze had until a policy removed them; they were not taken again.
         waiting: files that changed or vanished while they were copied; the next fetch looks again.
         bytes: of the published items.
         seconds: of the whole call.
@@ -60,6 +63,7 @@ class FetchReport:
     waiting: tuple[LeftFile, ...]
     bytes: int
     seconds: float
+    removed: tuple[LeftFile, ...] = ()
 
 
 def fetch_landing(
@@ -73,7 +77,7 @@ def fetch_landing(
     Raises:
         TransientError, ConfigurationError: bronze or landing cannot be written. What was published stays published.
     """
-    started = perf_counter()
+    timer = Timer()
     scan = scan_landing(landing_path, source.name, landing, fetched_at)
     fetch = _Fetch(store, source, landing_path, fetched_at, run_id, refused=list(scan.refused))
     if landing.after == "leave":
@@ -86,7 +90,8 @@ def fetch_landing(
         refused=tuple(fetch.refused),
         waiting=tuple(fetch.waiting),
         bytes=sum(item.bytes for item in fetch.published),
-        seconds=perf_counter() - started,
+        seconds=timer.seconds,
+        removed=tuple(fetch.removed),
     )
 
 
@@ -116,6 +121,7 @@ class _Fetch:
     published: list[BronzeItem] = field(default_factory=list)
     unchanged: list[BronzeItem] = field(default_factory=list)
     waiting: list[LeftFile] = field(default_factory=list)
+    removed: list[LeftFile] = field(default_factory=list)
     count: int = 0
 
     def move(self, files: Sequence[LandingFile], *, with_marker: bool) -> None:
@@ -135,9 +141,9 @@ class _Fetch:
             before = known.get(file.external_id)
             # Bronze is asked too: it may have been restored or emptied since, and then the file is news again.
             current = self.store.current(self.source.name, file.external_id) if before and before.is_of(file) else None
-            if before and current and current.content_sha256 == before.content_sha256:
+            if before and current and facts_of(current).content_sha256 == before.content_sha256:
                 remembered[file.external_id] = before
-                self.unchanged.append(current)
+                self._note(file, facts_of(current), current if isinstance(current, Tombstone) else None, is_new=False)
             else:
                 unknown.append(file)
         for group in groups_of(unknown):
@@ -157,12 +163,22 @@ class _Fetch:
                     staged.append(file)
                 except (FileRefusedError, InvalidExternalIdError, DamagedItemError) as error:
                     self.refused.append(LeftFile(file.external_id, str(error)))
+                except ForgottenItemError as error:
+                    # By its hash: the name is what was forgotten, and a report ends up in logs and in the ledger.
+                    self.refused.append(LeftFile(hashed_id(self.source.name, file.external_id), str(error)))
                 except FileUnsettledError as error:
                     self.waiting.append(LeftFile(file.external_id, str(error)))
             publications = group.publish()
-        for publication in publications:
-            (self.published if publication.is_new else self.unchanged).append(publication.item)
-        return [(file, publication.item) for file, publication in zip(staged, publications, strict=True)]
+        answers = list(zip(staged, publications, strict=True))
+        for file, publication in answers:
+            self._note(file, publication.item, publication.tombstone, is_new=publication.is_new)
+        return [(file, publication.item) for file, publication in answers]
+
+    def _note(self, file: LandingFile, item: BronzeItem, tombstone: Tombstone | None, *, is_new: bool) -> None:
+        if tombstone:
+            self.removed.append(LeftFile(file.external_id, f"{item.path} had the same bytes and was {tombstone.sentence}"))
+        else:
+            (self.published if is_new else self.unchanged).append(item)
 
     def _new_item(self, file: LandingFile) -> NewItem:
         fetched_at, self.count = self.fetched_at + timedelta(microseconds=self.count), self.count + 1
@@ -267,6 +283,13 @@ def _read_remembered(path: Path) -> dict[str, _Remembered]:
         return {}
     except OSError as error:
         raise explain_os_error(error, str(path)) from error
+
+
+def forget_remembered(path: Path, external_id: str) -> None:
+    """Take one file out of the memory of those that were left in landing."""
+    remembered = _read_remembered(path)
+    if remembered.pop(external_id, None):
+        _write_remembered(path, remembered)
 
 
 def _write_remembered(path: Path, remembered: dict[str, _Remembered]) -> None:

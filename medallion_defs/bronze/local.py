@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
@@ -30,12 +30,14 @@ from medallion_defs.bronze.disk import (
     write_all,
 )
 from medallion_defs.bronze.encoding import content_sha256, encode_external_id, media_type, revision_directory
-from medallion_defs.bronze.folder import SourceFolder, current_item, item_directories, parse_item, read_item_line
+from medallion_defs.bronze.folder import Entry, SourceFolder, current_entry, exists, facts_of, item_directories, parse_entry, read_item_line
 from medallion_defs.bronze.recovery import INTENT_FILE, recover, remove_leftover, replace_index
-from medallion_defs.bronze.store import NewArtifact, NewItem, Problem, Publication
+from medallion_defs.bronze.removal import forget_subject, remove_items
+from medallion_defs.bronze.store import ForgottenItemError, NewArtifact, NewItem, Problem, Publication, Removal
 from medallion_defs.bronze.verify import verify_items
 from medallion_defs.core.errors import TerminalError
 from medallion_defs.ops.item import ITEM_FILE, STAGING_FOLDER, Artifact, BronzeItem, encode_item
+from medallion_defs.ops.tombstone import Tombstone, forgotten_directory
 
 _SOURCE_TYPE = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _ARTIFACT = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
@@ -65,7 +67,7 @@ class LocalStore:
             with disk_errors(folder.path):
                 remove_leftover(folder, name)
 
-    def current(self, source_type: str, external_id: str) -> BronzeItem | None:
+    def current(self, source_type: str, external_id: str) -> Entry | None:
         path, name = self._folder_path(source_type), encode_external_id(external_id)
         with disk_errors(path):
             try:
@@ -73,7 +75,7 @@ class LocalStore:
             except FileNotFoundError:
                 return None
             try:
-                return current_item(fd, path, name)
+                return current_entry(fd, path, name)
             finally:
                 os.close(fd)
 
@@ -90,9 +92,19 @@ class LocalStore:
             entries = []
             for directory in item_directories(folder.fd):
                 line = read_item_line(folder.fd, folder.path, directory)
-                entries.append((parse_item(line, folder.path, directory).fetched_at, directory, line))
+                entries.append((facts_of(parse_entry(line, folder.path, directory)).fetched_at, directory, line))
             replace_index(folder, [line for _, _, line in sorted(entries)])
         return len(entries)
+
+    def remove(self, source_type: str, directories: Sequence[str], at: datetime, by: str) -> Removal:
+        with self._locked(source_type) as folder, disk_errors(folder.path):
+            recover(folder)
+            return remove_items(folder, directories, at, by)
+
+    def forget(self, source_type: str, external_id: str, at: datetime) -> list[Tombstone]:
+        with self._locked(source_type) as folder, disk_errors(folder.path):
+            recover(folder)  # what a dead publisher left in staging may be of this id
+            return forget_subject(folder, external_id, at)
 
     def verify(self, source_type: str) -> Iterator[Problem]:
         with self._locked(source_type) as folder, disk_errors(folder.path):
@@ -132,22 +144,26 @@ class LocalGroup:
         self._group_sync = group_sync
         self._places = 0
         self._staged: list[tuple[str, BronzeItem, bytes]] = []
-        self._newest: dict[str, BronzeItem] = {}
+        self._newest: dict[str, Entry] = {}
         self._publications: list[Publication] = []
 
     def stage(self, new: NewItem) -> None:
         name = encode_external_id(new.external_id)
         _check(new)
         with disk_errors(self._folder.path):
-            previous = self._newest.get(name) or current_item(self._folder.fd, self._folder.path, name)
+            self._refuse_forgotten(new.external_id)
+            previous = self._newest.get(name) or current_entry(self._folder.fd, self._folder.path, name)
+            known = facts_of(previous) if previous else None
             place, self._places = str(self._places), self._places + 1
             os.mkdir(place, dir_fd=self._staging_fd)
             artifacts = tuple([self._write_artifact(place, artifact) for artifact in new.artifacts])
-            item = next_revision(self._folder.source_type, name, new, artifacts, previous)
-            if item is not previous:
+            item = next_revision(self._folder.source_type, name, new, artifacts, known)
+            if item is not known:
                 self._seal(place, item)
-        self._newest[name] = item
-        self._publications.append(Publication(item, is_new=item is not previous))
+        is_new = item is not known
+        self._newest[name] = item if is_new or previous is None else previous
+        tombstone = previous if isinstance(previous, Tombstone) and not is_new else None
+        self._publications.append(Publication(item, is_new, tombstone))
 
     def publish(self) -> list[Publication]:
         if self._staged:
@@ -163,6 +179,14 @@ class LocalGroup:
                 finally:
                     os.close(index_fd)
         return self._publications
+
+    def _refuse_forgotten(self, external_id: str) -> None:
+        directory = forgotten_directory(self._folder.source_type, external_id)
+        if exists(directory, self._folder.fd):
+            raise ForgottenItemError(
+                f"an external id with the sha256 {directory[1:]} was forgotten and is not taken again. Delete the file where it was found; "
+                "data that may be kept need another name"
+            )
 
     def _seal(self, place: str, item: BronzeItem) -> None:
         line = encode_item(item)

@@ -11,8 +11,13 @@ from typing import Literal, Protocol
 
 from medallion_defs.core.errors import TerminalError
 from medallion_defs.ops.item import BronzeItem
+from medallion_defs.ops.tombstone import Tombstone
 
-ProblemKind = Literal["missing", "changed", "extra", "permission", "unreadable", "unindexed", "index"]
+ProblemKind = Literal["missing", "changed", "extra", "permission", "unreadable", "unindexed", "index", "half removed"]
+
+
+class ForgottenItemError(TerminalError):
+    """The external id was forgotten, and is not to come back. The message does not name it."""
 
 
 class DamagedItemError(TerminalError):
@@ -43,10 +48,14 @@ class NewItem:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What became of one staged item. `is_new` is false when the current revision already had these bytes."""
+    """What became of one staged item.
+
+    `is_new` is false when the current revision already had these bytes; `tombstone` is its own where a policy has removed it since.
+    """
 
     item: BronzeItem
     is_new: bool
+    tombstone: Tombstone | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,14 @@ class Problem:
     remedy: str
 
 
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What became of items to be removed. `damaged`: why nothing was done about an item, for a person."""
+
+    tombstones: tuple[Tombstone, ...]
+    damaged: tuple[str, ...]
+
+
 class Group(Protocol):
     """Items that become durable together."""
 
@@ -68,6 +85,7 @@ class Group(Protocol):
         Raises:
             InvalidExternalIdError: the id cannot name an item.
             DamagedItemError: the current revision of this item cannot be read.
+            ForgottenItemError: the external id was forgotten.
             TransientError: the storage is full or failed.
         """
         ...
@@ -89,8 +107,8 @@ class BronzeStore(Protocol):
         """Open a group. One at a time per source type: a second publisher waits. Cleans up after crashed ones first."""
         ...
 
-    def current(self, source_type: str, external_id: str) -> BronzeItem | None:
-        """Return the newest revision of an item, or None when there is none."""
+    def current(self, source_type: str, external_id: str) -> BronzeItem | Tombstone | None:
+        """Return the newest revision of an item, or what is left of it; None when there is none."""
         ...
 
     def source_types(self) -> list[str]:
@@ -99,6 +117,23 @@ class BronzeStore(Protocol):
 
     def reindex(self, source_type: str) -> int:
         """Rebuild the index from the items, in order of (fetched_at, directory); return the number of items."""
+        ...
+
+    def remove(self, source_type: str, directories: Sequence[str], at: datetime, by: str) -> Removal:
+        """Remove the bytes of items and leave a tombstone in the place of each; finishes what an earlier call began.
+
+        Raises:
+            TransientError: the storage failed. Call it again.
+        """
+        ...
+
+    def forget(self, source_type: str, external_id: str, at: datetime) -> list[Tombstone]:
+        """Remove all revisions of an external id and leave tombstones that hold hashes; return those, of earlier calls too.
+
+        Raises:
+            InvalidExternalIdError: the id cannot name an item.
+            TransientError: the storage failed. Call it again.
+        """
         ...
 
     def verify(self, source_type: str) -> Iterator[Problem]:

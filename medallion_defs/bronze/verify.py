@@ -9,14 +9,16 @@ import msgspec
 
 from medallion_defs.bronze.disk import FOLDER, disk_errors, list_names
 from medallion_defs.bronze.encoding import content_sha256, encode_external_id, revision_directory
-from medallion_defs.bronze.folder import parse_item, read_item_line
+from medallion_defs.bronze.folder import Entry, facts_of, parse_entry, read_item_line
 from medallion_defs.bronze.store import DamagedItemError, Problem, ProblemKind
 from medallion_defs.core.errors import TerminalError
-from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, Artifact, BronzeItem, decode_item
+from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, Artifact, BronzeItem
+from medallion_defs.ops.tombstone import REMOVED_FILE, Tombstone, decode_line
 
 _RESTORE = "Restore it from a backup; the landing archive or the source may still have the file."
 _REMOVE = "Move it out of bronze: nothing but published items belongs there."
 _REINDEX = "Run 'medallion bronze reindex {}'."
+_REMOVE_REST = "Run 'medallion retention --apply', or 'medallion forget' again: what was begun is finished."
 _WRITE_BITS = 0o222
 
 
@@ -47,11 +49,13 @@ def _read_index(source_type: str, lines: Sequence[bytes]) -> tuple[dict[str, byt
     for number, line in enumerate(lines, start=1):
         path = f"{source_type}/{INDEX_FILE}"
         try:
-            directory = decode_item(line).directory
+            entry = decode_line(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             problems.append(_problem("index", path, f"has a broken line {number} ({error})", _REINDEX))
             continue
-        if directory in indexed:
+        directory = facts_of(entry).directory
+        # An item that was removed has two lines until the next reindex: its own, and its tombstone's.
+        if directory in indexed and not isinstance(entry, Tombstone):
             problems.append(_problem("index", path, f"names '{directory}' again in line {number}", _REINDEX))
         indexed[directory] = line
     return indexed, problems
@@ -65,20 +69,37 @@ def _verify_entry(fd: int, source_type: str, name: str, indexed: bytes | None) -
         return
     try:
         line = read_item_line(fd, source_type, name)
-        item = parse_item(line, source_type, name)
+        entry = parse_entry(line, source_type, name)
     except DamagedItemError as error:
         yield Problem("unreadable", path, str(error), _RESTORE)
         return
     if indexed is None:
         yield _problem("unindexed", path, "is not in the index", _REINDEX)
     elif indexed != line:
-        yield _problem("index", path, f"has another text in {INDEX_FILE} than in its {ITEM_FILE}", _REINDEX)
-    if not _is_consistent(item, source_type):
+        yield _problem("index", path, f"has another text in {INDEX_FILE} than in its own file", _REINDEX)
+    if not _is_consistent(entry, source_type):
         yield _problem("changed", f"{path}/{ITEM_FILE}", "does not agree with itself", _RESTORE)
-    yield from _verify_files(fd, path, name, item, mode)
+    if isinstance(entry, Tombstone):
+        yield from _verify_removed(fd, path, name)
+    else:
+        yield from _verify_files(fd, path, name, entry, mode)
 
 
-def _is_consistent(item: BronzeItem, source_type: str) -> bool:
+def _verify_removed(fd: int, path: str, directory: str) -> Iterator[Problem]:
+    item_fd = os.open(directory, FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+    try:
+        left = [name for name in list_names(item_fd) if name != REMOVED_FILE]
+    finally:
+        os.close(item_fd)
+    if left:
+        yield _problem("half removed", path, f"was removed, but {', '.join(left)} is still there", _REMOVE_REST)
+
+
+def _is_consistent(entry: Entry, source_type: str) -> bool:
+    item = facts_of(entry)
+    if isinstance(entry, Tombstone) and entry.is_forgotten:
+        name = item.external_id.replace("sha256:", "~")
+        return (item.source_type, item.directory) == (source_type, revision_directory(name, item.revision))
     try:
         directory = revision_directory(encode_external_id(item.external_id), item.revision)
     except TerminalError:

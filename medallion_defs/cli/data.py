@@ -1,5 +1,7 @@
 """Commands on the data: `fetch`, `status`, `trace`, `requeue`. Each has `--json` where a program may want the answer."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, get_args
 
 import msgspec
@@ -10,12 +12,14 @@ from rich.console import Console
 from medallion_defs.bronze.assets import fetch_source
 from medallion_defs.cli import show
 from medallion_defs.core import clock, db
-from medallion_defs.core.content import load_content
+from medallion_defs.core.content import content_names, load_content
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings, load_settings
+from medallion_defs.labeling import label_trace
 from medallion_defs.ops.file_ingestion import Status
+from medallion_defs.ops.lateness import LAYERS, Finding, SourceFacts, Verdict, judge_source, judge_watch, read_source_facts, read_verdicts
 from medallion_defs.ops.ledger import Ledger, LedgerFilter
-from medallion_defs.ops.lineage import ItemTrace, LineageSpec, Trace, trace_bronze, trace_gold, trace_silver
+from medallion_defs.ops.lineage import EXAMPLES, ItemTrace, LineageSpec, Trace, trace_bronze, trace_gold, trace_silver
 from medallion_defs.stack.databases import database_at_hand
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
@@ -32,6 +36,8 @@ def fetch(source: Annotated[str, typer.Argument(help="A source, such as driver_e
         typer.echo(f"published  {item.filename} as {item.path} ({item.bytes:,} bytes, sha256 {item.content_sha256[:16]}…)")
     for item in report.unchanged:
         typer.echo(f"unchanged  {item.filename}: the bytes of {item.path}")
+    for file in report.removed:
+        typer.echo(f"not taken  {file.name}: {file.reason}")
     for file in report.waiting:
         typer.echo(f"waiting    {file.name}: {file.reason}")
     for file in report.refused:
@@ -42,25 +48,30 @@ def fetch(source: Annotated[str, typer.Argument(help="A source, such as driver_e
 
 
 def status(as_json: AsJson = False) -> None:
-    """Show, per source, how many items are where, and what needs a person."""
+    """Show, per source, how many items are where, what is late, and what needs a person."""
+    now = clock.now()
     with database_at_hand(load_settings()) as settings, open_for_reading(settings) as connection:
         ledger = Ledger(connection)
-        counts, lags = ledger.count_by_status(), ledger.lag()
+        counts = ledger.count_by_status()
+        facts = read_source_facts(connection, content_names("medallion_defs.sources"))
+        findings = _judge(facts, read_verdicts(connection), settings, now)
         troubled = ledger.list_rows(LedgerFilter(statuses=("dead", "retrying", "refused")), limit=20).rows
     if as_json:
-        typer.echo(msgspec.json.encode({"counts": counts, "lag": lags, "troubled": troubled}).decode())
+        typer.echo(msgspec.json.encode({"counts": counts, "sources": facts, "findings": findings, "troubled": troubled}).decode())
         return
-    Console().print(show.status(counts, lags, troubled, clock.now()))
+    expected = {one.source_type: settings.source(one.source_type).expect_every for one in facts}
+    Console().print(show.status(counts, facts, expected, findings, troubled, now))
 
 
 def trace(
     what: Annotated[str, typer.Argument(help="A table (gold.driver_events_enriched, silver.companies), or an item's path or file id.")],
     key: Annotated[str | None, typer.Argument(help="With a table: the row's key.")] = None,
+    keys: Annotated[int, typer.Option(min=1, help="With an item: how many keys of its rows to show of each table.")] = EXAMPLES,
     as_json: AsJson = False,
 ) -> None:
     """Show where a row comes from, down to file, record and sha256; or all that came of a bronze item."""
     with database_at_hand(load_settings()) as settings, open_for_reading(settings) as connection:
-        found = _trace(connection, settings, what, key)
+        found = _trace(connection, settings, what, key, keys)
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
     else:
@@ -82,17 +93,26 @@ def requeue(
     typer.echo(f"{count} items are pending again.")
 
 
+def _judge(facts: Sequence[SourceFacts], verdicts: Sequence[Verdict], settings: Settings, now: datetime) -> list[Finding]:
+    """Judge the sources as they are now, landing and gold as they were last looked at, and whether anybody looks."""
+    of_sources = [finding for one in facts for finding in judge_source(one, settings.source(one.source_type), now)]
+    of_others = [finding for verdict in verdicts if not verdict.subject.startswith("silver/") for finding in verdict.findings]
+    return [*of_sources, *of_others, *judge_watch(LAYERS, verdicts, now)]
+
+
 def open_for_reading(settings: Settings) -> psycopg.Connection:
     """Open a connection that may only read."""
     return db.connect(settings, "medallion_console")
 
 
-def _trace(connection: psycopg.Connection, settings: Settings, what: str, key: str | None) -> Trace | ItemTrace:
-    silver, gold = silver_specs(), gold_specs()
+def _trace(connection: psycopg.Connection, settings: Settings, what: str, key: str | None, keys: int) -> Trace | ItemTrace:
+    silver, gold = silver_specs(), gold_specs() | label_specs()
     if key is None:
         if what in silver | gold:
             raise ConfigurationError(f"Name the row, too: medallion trace {what} <{(silver | gold)[what].key}>.")
-        return trace_bronze(connection, what, silver.values(), gold.values(), settings.bronze_path)
+        return trace_bronze(connection, what, silver.values(), gold.values(), settings.bronze_path, examples=keys)
+    if what in label_specs():
+        return label_trace.trace_label(connection, key, silver, settings.bronze_path)
     if what in gold:
         return trace_gold(connection, gold[what], key, settings.bronze_path)
     if what in silver:
@@ -108,6 +128,13 @@ def silver_specs() -> dict[str, LineageSpec]:
 
 
 def gold_specs() -> dict[str, LineageSpec]:
-    """Return how rows of each gold table are traced, by table."""
+    """Return how rows of each gold table, and of the views that a source has there, are traced, by name."""
     specs = [module.ENRICHMENT.lineage for module in load_content("medallion_defs.enrichments", "enrichment").values()]
+    for module in load_content("medallion_defs.sources", "tables").values():
+        specs.extend(getattr(module, "GOLD_VIEWS", ()))
     return {spec.table: spec for spec in specs}
+
+
+def label_specs() -> dict[str, LineageSpec]:
+    """Return how labels are traced, by table: not like the rows of an enrichment, since a label is about any silver table."""
+    return {label_trace.SPEC.table: label_trace.SPEC}

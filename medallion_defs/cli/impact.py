@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
-from medallion_defs.cli.data import AsJson, gold_specs, open_for_reading, silver_specs
+from medallion_defs.cli.data import AsJson, gold_specs, label_specs, open_for_reading, silver_specs
 from medallion_defs.core.settings import load_settings
 from medallion_defs.ops.impact import Impact, find_impact
 from medallion_defs.stack.databases import database_at_hand
@@ -18,7 +18,8 @@ from medallion_defs.stack.databases import database_at_hand
 def impact(what: Annotated[str, typer.Argument(help="A bronze item: its path or its file id.")], as_json: AsJson = False) -> None:
     """Show what must be redone or recalled when a file is bad: its silver rows, the gold rows made of them, and the next steps."""
     with database_at_hand(load_settings()) as settings, open_for_reading(settings) as connection:
-        found = find_impact(connection, what, silver_specs().values(), gold_specs().values(), settings.bronze_path)
+        gold = gold_specs() | label_specs()
+        found = find_impact(connection, what, silver_specs().values(), gold.values(), settings.bronze_path)
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
         return
@@ -55,10 +56,11 @@ def _branches(found: Impact) -> Iterator[tuple[str, list[str]]]:
                 f"{load.unchanged:,} were there already",
             ],
         )
+    at_least = "" if found.older.is_exact else "at least "
     yield (
         "what may take over",
         [
-            f"{found.older.items:,} loaded files are older, {found.older.same_dataset:,} of the same dataset, "
+            f"{at_least}{found.older.items:,} loaded files are older, {at_least}{found.older.same_dataset:,} of the same dataset, "
             f"{len(found.older.revisions):,} earlier revisions of this one"
         ],
     )

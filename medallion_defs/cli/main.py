@@ -4,8 +4,9 @@ import sys
 
 import typer
 
-from medallion_defs.cli import backfill, bronze, data, impact, ops, stack
+from medallion_defs.cli import alerts, backfill, bronze, data, forget, genai, impact, ops, prompts, retention, stack, tasks, variants
 from medallion_defs.core.errors import MedallionError
+from medallion_defs.core.logging import configure_logging
 
 app = typer.Typer(
     name="medallion", help="Raw files in, clean and enriched tables out.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -21,13 +22,22 @@ app.command("trace")(data.trace)
 app.command("requeue")(data.requeue)
 app.command("backfill")(backfill.backfill)
 app.command("impact")(impact.impact)
+app.command("retention")(retention.retention)
+app.command("forget")(forget.forget)
+app.command("withdraw")(forget.withdraw)
 app.command("manifest")(ops.manifest)
 app.add_typer(bronze.app, name="bronze")
 app.add_typer(ops.app, name="ops")
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(prompts.app, name="prompts")
+app.add_typer(genai.app, name="genai")
+app.add_typer(variants.app, name="variants")
+app.add_typer(alerts.app, name="alerts")
 
 
 def main() -> None:
     """Run the command line; a known failure is one sentence on stderr and exit code 1."""
+    configure_logging()
     try:
         app()
     except MedallionError as error:

@@ -5,6 +5,7 @@ python -m medallion_defs.cli.reference --write
 
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,20 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from medallion_defs.cli.main import app
-from medallion_defs.core.settings import GoldSettings, LandingSettings, Settings, SourceSettings, find_root
+from medallion_defs.core.settings import (
+    AlertSettings,
+    CurricularSettings,
+    GoldSettings,
+    LandingSettings,
+    OpenLineageSettings,
+    RetentionSettings,
+    Settings,
+    SourceRetention,
+    SourceSettings,
+    TaskSettings,
+    find_root,
+)
+from medallion_defs.core.timing import format_duration
 
 _HEAD = "<!-- Written by `python -m medallion_defs.cli.reference --write`; change the code, not this page. -->\n"
 
@@ -36,7 +50,13 @@ def settings_page() -> str:
     parts.extend(_table("At the top of `medallion.yaml`, or `MEDALLION_<NAME>` in the environment", Settings))
     parts.extend(_table("`sources.<name>`", SourceSettings))
     parts.extend(_table("`sources.<name>.landing`", LandingSettings))
+    parts.extend(_table("`sources.<name>.retention`", SourceRetention))
     parts.extend(_table("`gold`", GoldSettings))
+    parts.extend(_table("`alerts`, or `MEDALLION_ALERTS__<NAME>` in the environment", AlertSettings))
+    parts.extend(_table("`retention`", RetentionSettings))
+    parts.extend(_table("`tasks.<task_key>`", TaskSettings))
+    parts.extend(_table("`curricular`", CurricularSettings))
+    parts.extend(_table("`openlineage`", OpenLineageSettings))
     return "\n".join(parts)
 
 
@@ -72,9 +92,13 @@ def _table(title: str, model: type[BaseModel]) -> Iterator[str]:
     for name, field in model.model_fields.items():
         if isinstance(field.default, BaseModel) or (field.default_factory is not None):
             continue
-        default = "(found)" if field.default is PydanticUndefined else f"`{field.default}`"
+        default = "(found)" if field.default is PydanticUndefined else f"`{_show(field.default)}`"
         yield f"| `{name}` | {default} | {field.description or ''} |"
     yield ""
+
+
+def _show(default: object) -> str:
+    return format_duration(default) if isinstance(default, timedelta) else str(default)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """How answers look in a terminal. Pure: from values to rich renderables."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
 from pydantic import ByteSize
 from rich.console import Group, RenderableType
@@ -9,30 +9,49 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from medallion_defs.core.timing import format_duration
 from medallion_defs.ops.file_ingestion import DatasetIngestion
-from medallion_defs.ops.ledger import Lag, StatusCount
+from medallion_defs.ops.lateness import Finding, SourceFacts
+from medallion_defs.ops.ledger import StatusCount
 from medallion_defs.ops.lineage import Item, ItemTrace, Record, TableRows, Trace
 
-_STATUSES = ("pending", "claimed", "loaded", "retrying", "dead", "refused")
+_STATUSES = ("pending", "claimed", "loaded", "retrying", "dead", "refused", "withdrawn", "removed")
 
 
-def status(counts: Sequence[StatusCount], lags: Sequence[Lag], troubled: Sequence[DatasetIngestion], now: datetime) -> RenderableType:
-    """Return one line per source, then the items that need a person."""
+def status(
+    counts: Sequence[StatusCount],
+    facts: Sequence[SourceFacts],
+    expected: Mapping[str, timedelta | None],
+    findings: Sequence[Finding],
+    troubled: Sequence[DatasetIngestion],
+    now: datetime,
+) -> RenderableType:
+    """Return one line per source, what is late, then the items that need a person."""
+    parts: list[RenderableType] = [_sources(counts, {one.source_type: one for one in facts}, expected, now)]
+    # The items that failed are in the last table, by name.
+    parts += [f"[yellow]{finding.kind}[/yellow]  {escape(finding.sentence)}" for finding in findings if finding.kind != "failed"]
+    return Group(*parts, _troubles(troubled)) if troubled else Group(*parts)
+
+
+def _sources(
+    counts: Sequence[StatusCount], facts: Mapping[str, SourceFacts], expected: Mapping[str, timedelta | None], now: datetime
+) -> RenderableType:
     if not counts:
         return "Nothing has been ingested yet. Drop files in data/landing/<source>/, or try 'make demo'."
     shown = [name for name in _STATUSES if name == "loaded" or any(count.status == name for count in counts)]
-    table = Table(title="Items by status", caption="lag: age of the oldest item that is not in silver yet")
+    table = Table(title="Items by status", caption="lag: how long the first item that is not in silver yet has been waiting")
     table.add_column("source")
-    for name in (*shown, "size", "lag"):
+    for name in (*shown, "size", "lag", "last item", "expected"):
         table.add_column(name, justify="right")
-    waits = {lag.source_type: now - lag.oldest_at for lag in lags}
     for source in sorted({count.source_type for count in counts}):
         by_status = {count.status: count for count in counts if count.source_type == source}
         numbers = [f"{by_status[name].items:,}" if name in by_status else "" for name in shown]
-        wait = str(waits[source]).partition(".")[0] if source in waits else ""
         size = ByteSize(sum(count.bytes for count in by_status.values())).human_readable(decimal=True)
-        table.add_row(source, *numbers, size, wait)
-    return Group(table, _troubles(troubled)) if troubled else table
+        known, every = facts.get(source), expected.get(source)
+        lag = format_duration(now - known.waits_since) if known and known.waits_since else ""
+        last = f"{format_duration(now - known.arrived_at)} ago" if known and known.arrived_at else ""
+        table.add_row(source, *numbers, size, lag, last, f"every {format_duration(every)}" if every else "")
+    return table
 
 
 def trace(found: Trace) -> Tree:
@@ -59,14 +78,16 @@ def item_trace(found: ItemTrace) -> Tree:
         for rows in tables:
             branch.add(_rows(rows))
     for code, number in found.rejects.items():
-        tree.add(f"{number:,} records rejected: {escape(code)}")
+        at_least = "" if found.is_rejects_exact else "at least "
+        tree.add(f"{at_least}{number:,} records rejected: {escape(code)}")
     return tree
 
 
 def _add_record(tree: Tree, record: Record) -> None:
     age = "" if record.is_current else "  [yellow](silver has a newer version by now)[/yellow]"
     branch = tree.add(f"← [bold]{record.table}[/bold] {escape(record.key)}{age}")
-    item = branch.add(f"← record {record.source_record:,} of bronze item {escape(str(record.item.bronze_path))}")
+    which = "" if record.source_record is None else f"record {record.source_record:,} of "
+    item = branch.add(f"← {which}bronze item {escape(str(record.item.bronze_path))}")
     _add_item(item, record.item)
 
 
@@ -76,12 +97,17 @@ def _add_item(branch: Tree, item: Item) -> None:
         branch.add(f"[red]refused[/red] {escape(item.bronze_error)}")
     if item.origin:
         branch.add(f"[dim]origin[/dim] {escape(item.origin)}  [dim]fetched[/dim] {item.fetched_at}")
+    if item.removed:
+        branch.add(f"[red]bytes[/red] {escape(item.removed)}; what is known of them:")
+    if item.withdrawn_reason:
+        branch.add(f"[red]withdrawn[/red] {escape(item.withdrawn_reason)}")
     for artifact in item.artifacts:
         branch.add(f"[dim]file[/dim] {escape(artifact.name)}  {artifact.bytes:,} bytes  [dim]sha256[/dim] {artifact.sha256}")
 
 
 def _rows(rows: TableRows) -> str:
-    return f"{rows.table}: {rows.rows:,} by {rows.file_column}, such as {escape(', '.join(rows.examples))}"
+    count = f"{rows.rows:,}" if rows.is_exact else f"more than {rows.rows:,}"
+    return f"{rows.table}: {count} by {rows.file_column}, such as {escape(', '.join(rows.examples))}"
 
 
 def _troubles(troubled: Sequence[DatasetIngestion]) -> Table:

@@ -71,12 +71,13 @@ def _what(run: RunLine) -> list[str]:
 def _stages(title: str, stages: Sequence[Stage]) -> Table:
     table = Table(title=title)
     table.add_column("layer")
-    for name in ("items", "failed", "open", "size", "seconds", *_COUNTS):
+    for name in ("items", "failed", "open", "size", "seconds", "rows/s", "bytes/s", *_COUNTS):
         table.add_column(name, justify="right")
     for stage in stages:
         counts = (getattr(stage, f"rows_{name}") for name in _COUNTS)
         numbers = (stage.items, stage.items_failed or None, stage.items_open or None)
-        table.add_row(stage.layer, *map(_number, numbers), _size(stage.bytes), _seconds(stage), *map(_number, counts))
+        speed = _seconds(stage), _rate(stage.rows_per_second), _size_rate(stage.bytes_per_second)
+        table.add_row(stage.layer, *map(_number, numbers), _size(stage.bytes), *speed, *map(_number, counts))
     return table
 
 
@@ -101,6 +102,14 @@ def _size(size: int | None) -> str:
 
 def _seconds(stage: Stage) -> str:
     return "" if stage.seconds is None else f"{stage.seconds:,.2f}"
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:,.0f}"
+
+
+def _size_rate(rate: float | None) -> str:
+    return "" if rate is None else ByteSize(rate).human_readable(decimal=True)
 
 
 def _time(at: datetime | None) -> str:

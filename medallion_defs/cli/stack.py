@@ -1,5 +1,7 @@
 """Commands that run or examine the stack: `up`, `demo`, `migrate`, `doctor`."""
 
+import logging
+import sys
 from typing import Annotated
 
 import msgspec
@@ -19,7 +21,9 @@ Port = Annotated[int, typer.Option(help="Port of the web server on 127.0.0.1; 0 
 
 def up(port: Port = 3000) -> None:
     """Start everything: Postgres, migrations, code locations, daemon, web server. Ctrl-C stops everything."""
-    Supervisor(load_settings(), port or find_free_port(), typer.echo).run()
+    # In a service manager or a container, what the stack says is a log as well.
+    say = typer.echo if sys.stderr.isatty() else logging.getLogger("medallion_defs.stack.supervisor").info
+    Supervisor(load_settings(), port or find_free_port(), say).run()
 
 
 def demo(

@@ -23,3 +23,8 @@ def tagged_uuid(tag: str, *parts: str) -> UUID:
 def file_id(source_type: str, external_id: str, revision: int) -> UUID:
     """Return the id of one revision of one bronze item: the key of the ledger and of every row made from it."""
     return tagged_uuid("file", source_type, external_id, str(revision))
+
+
+def task_id(task_key: str, media_type: str, file_hash: str, prompt_id: str) -> UUID:
+    """Return the id of one question asked of one input: the key of its work, its events and its result."""
+    return tagged_uuid("task", task_key, media_type, file_hash, prompt_id)

@@ -3,7 +3,7 @@ SELECT
     source_type,
     count(*) FILTER (WHERE status = 'loaded') AS loaded,
     count(*) FILTER (WHERE status = 'dead') AS dead,
-    count(*) FILTER (WHERE status NOT IN ('loaded', 'dead', 'refused')) AS open,
+    count(*) FILTER (WHERE status NOT IN ('loaded', 'dead', 'refused', 'withdrawn', 'removed')) AS open,
     coalesce(sum(silver_rows_read), 0)::bigint AS read,
     coalesce(sum(silver_rows_created), 0)::bigint AS created,
     coalesce(sum(silver_rows_updated), 0)::bigint AS updated,

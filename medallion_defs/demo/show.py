@@ -10,11 +10,14 @@ from rich.live import Live
 from rich.table import Table
 
 from medallion_defs.bronze.encoding import encode_external_id
+from medallion_defs.bronze.folder import facts_of
 from medallion_defs.bronze.local import LocalStore
 from medallion_defs.core import db
 from medallion_defs.core.errors import TransientError
 from medallion_defs.core.settings import Settings
+from medallion_defs.demo.labelled import Labels, drop_labelled, emulated, expected_results, missing_labels, read_labels
 from medallion_defs.demo.outcome import Outcome, differences, read_outcome
+from medallion_defs.demo.pages import PageTree
 from medallion_defs.demo.sample import FOLDER, Sample, SampleFile, make_sample
 from medallion_defs.stack.running import RunningStack, running_stack
 
@@ -36,11 +39,11 @@ class Demo:
         """
         sample = make_sample()
         self.console.print("Starting Postgres, three code servers, the daemon and the web page (about 20 s) …")
-        with running_stack(self.settings, port) as stack:
+        with emulated(self.settings) as environment, running_stack(self.settings, port, environment) as stack:
             self.console.print(f"Dagster is up: [link]{stack.url}[/link]")
             settings = self.settings.model_copy(update={"database_url": stack.databases.medallion_url})
             with db.connect(settings, "medallion_console") as connection:
-                wrong = self._show(connection, sample, stack)
+                wrong = [*self._show(connection, sample, stack), *self._label(connection, stack)]
             if not once:
                 self.console.print(f"\nThe web page stays up at {stack.url} until Ctrl-C.")
                 _wait_for_interrupt(stack)
@@ -55,19 +58,44 @@ class Demo:
         outcome = read_outcome(connection)
         wrong = differences(sample.expected, outcome.counts)
         self.console.print(summary(outcome, time.monotonic() - started))
+        self._judge(wrong)
+        return wrong
+
+    def _label(self, connection: psycopg.Connection, stack: RunningStack) -> list[str]:
+        """Drop pages, a picture, a sound and an article; watch the tasks label them."""
+        started = time.monotonic()
+        tree = drop_labelled(self.settings)
+        self.console.print(
+            f"\nWave 3: {len(tree.pages)} pages of school publications, a picture, a sound and an article, labelled by tasks.\n"
+            "  Answers come from the local emulator: they are made up, and nothing is sent or paid."
+        )
+        with Live(console=self.console, refresh_per_second=4, transient=True) as live:
+
+            def is_done() -> bool:
+                labels = read_labels(connection, tree)
+                live.update(label_progress(labels, tree, time.monotonic() - started))
+                return not missing_labels(labels, tree)
+
+            stack.wait_for(f"the labels of {len(tree.pages)} pages; the runs at {stack.url}/runs say why", is_done, _WAVE_SECONDS)
+        labels = read_labels(connection, tree)
+        self.console.print(label_summary(labels, time.monotonic() - started))
         self.console.print(where_to_look(stack.url), soft_wrap=True)
+        wrong = missing_labels(labels, tree)
+        self._judge(wrong)
+        return wrong
+
+    def _judge(self, wrong: list[str]) -> None:
         for sentence in wrong:
             self.console.print(f"[red]not as expected:[/red] {sentence}")
         if not wrong:
             self.console.print("[green]Every count is what the sample's generator says it must be.[/green]")
-        return wrong
 
     def _drop(self, files: Iterable[SampleFile]) -> int:
         """Put files into landing that bronze does not have yet: a second demo adds no revisions to the first one's."""
         store, count = LocalStore(self.settings.bronze_path), 0
         for file in files:
             current = store.current(file.source, file.external_id)
-            if current is None or current.revision < file.revision or file.revision == 0:
+            if current is None or facts_of(current).revision < file.revision or file.revision == 0:
                 path = self.settings.landing_path / file.source / FOLDER / file.name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 growing = path.with_name(path.name + ".part")
@@ -122,6 +150,31 @@ def summary(outcome: Outcome, seconds: float) -> Table:
     return table
 
 
+def label_progress(labels: Labels, tree: PageTree, seconds: float) -> Table:
+    """Return one line per task: how far the labels are."""
+    table = Table.grid(padding=(0, 2))
+    for task_key, goal in expected_results(tree).items():
+        done = min(goal, labels.results.get(task_key, 0))
+        filled = round(30 * done / goal)
+        table.add_row(f"  {task_key}", "█" * filled + "░" * (30 - filled), f"{done:,} / {goal:,}")
+    table.add_row("", "", f"{seconds:.0f} s")
+    return table
+
+
+def label_summary(labels: Labels, seconds: float) -> Table:
+    """Return the closing table of the tasks."""
+    caption = (
+        f"gold.media_labels: {labels.in_gold} rows; success markers: {labels.markers}\n"
+        f"{labels.batches} batches asked of the emulator; at the model's price that would be {labels.usd:.4f} USD"
+    )
+    table = Table(title=f"The labels after {seconds:.0f} s", caption=caption)
+    table.add_column("task")
+    table.add_column("results", justify="right")
+    for task_key, number in sorted(labels.results.items()):
+        table.add_row(task_key, f"{number:,}")
+    return table
+
+
 def where_to_look(url: str) -> str:
     """Return where a person goes on from here."""
     item = encode_external_id(f"{FOLDER}/events_2026-11-01.jsonl")
@@ -131,6 +184,7 @@ def where_to_look(url: str) -> str:
         f"Sensors          {url}/automation\n"
         "Where from?      .venv/bin/medallion trace gold.driver_events_enriched demo-000025\n"
         f"What came of it? .venv/bin/medallion trace data/bronze/driver_events/{item}\n"
+        "What was asked?  .venv/bin/medallion genai batches\n"
         "What is open?    .venv/bin/medallion status"
     )
 

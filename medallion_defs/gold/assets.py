@@ -13,9 +13,11 @@ from medallion_defs.core.settings import GoldSettings, Settings
 from medallion_defs.gold.contract import Enrichment
 from medallion_defs.gold.enrich_run import EnrichReport, run_scope, run_work
 from medallion_defs.gold.feed import Work, plan
-from medallion_defs.gold.report import describe, read_gold_manifest
+from medallion_defs.gold.lateness import look_at_feeds
+from medallion_defs.gold.report import column_lineage, describe, read_gold_manifest
 from medallion_defs.ops.run_requests import LAYER_TAG, request_run
 from medallion_defs.ops.scope import RunScope, parse_scope
+from medallion_defs.ops.watch import build_check
 
 UNMATCHED = "unmatched_share"
 
@@ -33,9 +35,12 @@ class EnrichConfig(dg.Config):
 def build_gold(enrichment: Enrichment) -> dg.Definitions:
     """Return everything that gold runs for one enrichment. Touches neither disk nor database."""
     asset = _build_asset(enrichment)
-    job = dg.define_asset_job(f"gold_{enrichment.name}", selection=dg.AssetSelection.assets(asset), tags={LAYER_TAG: "gold"})
+    on_time = build_check("gold", enrichment.name, "medallion_gold", look_at_feeds([enrichment]))
+    enriching = dg.AssetSelection.assets(asset) - dg.AssetSelection.checks(on_time)
+    job = dg.define_asset_job(f"gold_{enrichment.name}", selection=enriching, tags={LAYER_TAG: "gold"})
     return dg.Definitions(
         assets=[asset],
+        asset_checks=[on_time],
         jobs=[job],
         sensors=[_build_sensor(enrichment)],
         schedules=[
@@ -87,7 +92,7 @@ def _build_asset(enrichment: Enrichment) -> dg.AssetsDefinition:
         settings: Settings = context.resources.settings
         report = run_config_for(config, settings, enrichment, context.run.run_id)
         return dg.MaterializeResult(
-            metadata=describe(report, read_gold_manifest(settings, enrichment, context.run.run_id, report)),
+            metadata=describe(report, read_gold_manifest(settings, enrichment, context.run.run_id, report)) | column_lineage(enrichment),
             check_results=[check_unmatched(report, settings.gold)],
         )
 

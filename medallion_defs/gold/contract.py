@@ -4,6 +4,7 @@ An enrichment is one SELECT, the block `rows` of its `enrich.sql`: every row of 
 table knows of it, under the gold table's column names. The engine makes that SELECT incremental; nothing here runs it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import LiteralString
@@ -11,6 +12,8 @@ from typing import LiteralString
 from psycopg import sql
 from sqlalchemy import Table
 
+from medallion_defs.core.errors import ConfigurationError
+from medallion_defs.gold.columns import SourceColumn, read_sources
 from medallion_defs.ops.lineage import LineageSpec, Parent
 
 # When a row was written is the engine's to say; everything else is a function of silver.
@@ -77,6 +80,21 @@ class Enrichment:
         """How a row of the gold table is traced to silver."""
         parents = tuple(Parent(f"silver.{side.table}", side.key, side.prefix) for side in (self.subject, self.lookup))
         return LineageSpec(self.qualified_name, self.subject.key, parents)
+
+    @cached_property
+    def sources(self) -> Mapping[str, tuple[SourceColumn, ...]]:
+        """The silver columns that each gold column is computed from; none for what the engine writes.
+
+        Raises:
+            ConfigurationError: `rows` is not of the form that can be read, or does not give the table's columns.
+        """
+        read = read_sources(self.rows)
+        wanted = {column.name for column in self.table.columns} - _WRITTEN_BY_ENGINE
+        if read.keys() != wanted:
+            raise ConfigurationError(
+                f"{self.qualified_name}: enrich.sql and tables.py disagree about {', '.join(sorted(read.keys() ^ wanted))}."
+            )
+        return {column.name: read.get(column.name, ()) for column in self.table.columns}
 
     @cached_property
     def names(self) -> dict[str, sql.Composable]:

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from time import perf_counter
 from uuid import UUID
 
 import psycopg
 
 from medallion_defs.core import clock, db
 from medallion_defs.core.settings import Settings
+from medallion_defs.core.timing import Timer
 from medallion_defs.gold.contract import Enrichment
 from medallion_defs.gold.enrich import FileRows, Unmatched, enrich, read_unmatched
 from medallion_defs.gold.feed import Work, plan
@@ -78,23 +78,23 @@ def follow_scope(settings: Settings, enrichment: Enrichment, run_id: str, scope:
 def _apply(connection: psycopg.Connection, enrichment: Enrichment, run_id: str, max_rows: int, work: Work | None) -> Iterator[Step]:
     next_work = work or plan(connection, enrichment, 0, max_rows).work
     while next_work:
-        started, started_at = perf_counter(), clock.now()
+        timer, started_at = Timer(), clock.now()
         with connection.transaction():
             result = enrich(connection, enrichment, next_work)
             _note(connection, enrichment, run_id, started_at, result.per_file)
         checked = result.created + result.updated + result.unchanged
-        yield Step(result.created, result.updated, checked, 0, len(result.per_file), perf_counter() - started)
+        yield Step(result.created, result.updated, checked, 0, len(result.per_file), timer.seconds)
         next_work = None if work else plan(connection, enrichment, result.positions.lookup, max_rows).work
 
 
 def _repair(connection: psycopg.Connection, enrichment: Enrichment, run_id: str, max_rows: int, scope: Scope) -> Iterator[Step]:
     after: str | None = None
     while True:
-        started, started_at = perf_counter(), clock.now()
+        timer, started_at = Timer(), clock.now()
         with connection.transaction():
             repair = reconcile_chunk(connection, enrichment, scope, max_rows=max_rows, after=after)
             _note(connection, enrichment, run_id, started_at, repair.per_file)
-        yield Step(repair.missing, repair.stale, repair.checked, repair.orphan, len(repair.per_file), perf_counter() - started)
+        yield Step(repair.missing, repair.stale, repair.checked, repair.orphan, len(repair.per_file), timer.seconds)
         after = repair.last_key
         if after is None:
             return

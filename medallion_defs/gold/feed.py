@@ -81,16 +81,21 @@ def plan(connection: psycopg.Connection, enrichment: Enrichment, cursor: int, ma
     """
     with connection.transaction():
         # While an enrichment is under way its rows cannot be seen, so nothing can be said to be done: the cursor stays.
-        is_quiet = _one(connection, enrichment, "share_lock", {"gold": enrichment.qualified_name})[0]
+        sees_all = is_quiet(connection, enrichment)
         subject_after = read_subject_position(connection, enrichment)
         (subject_until,) = _one(connection, enrichment, "subject_until", {"after": subject_after, "max_rows": max_rows})
         lookup_range = _one(connection, enrichment, "lookup_range", {"after": cursor, "max_rows": max_rows})
     newest, stale_rows, first, last, last_but_one = lookup_range
     seen = first - 1 if stale_rows else max(cursor, newest)
-    positions = Positions(subject_after, seen if is_quiet else cursor)
+    positions = Positions(subject_after, seen if sees_all else cursor)
     lookup_until = _lookup_until(stale_rows, last, last_but_one, newest, max_rows) if stale_rows else positions.lookup
     work = Work(subject_after, subject_until or subject_after, positions.lookup, lookup_until)
     return Plan(positions, work if subject_until or stale_rows else None)
+
+
+def is_quiet(connection: psycopg.Connection, enrichment: Enrichment) -> bool:
+    """Tell whether no enrichment is under way; if so, none begins before the end of the transaction."""
+    return bool(_one(connection, enrichment, "share_lock", {"gold": enrichment.qualified_name})[0])
 
 
 def read_subject_position(connection: psycopg.Connection, enrichment: Enrichment) -> int:

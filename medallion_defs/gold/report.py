@@ -7,12 +7,22 @@ import psycopg
 
 from medallion_defs.core import db
 from medallion_defs.core.settings import Settings
+from medallion_defs.core.timing import stage_timing
 from medallion_defs.gold.contract import Enrichment
 from medallion_defs.gold.enrich import Unmatched, read_unmatched
 from medallion_defs.gold.enrich_run import EnrichReport
 from medallion_defs.ops import run_manifest
-from medallion_defs.ops.manifest import as_metadata, manifest_metadata, markdown_table, rates
+from medallion_defs.ops.manifest import as_metadata, manifest_metadata, markdown_table
 from medallion_defs.ops.run_manifest import Manifest, find_manifest
+
+
+def column_lineage(enrichment: Enrichment) -> dict[str, dg.MetadataValue[Any]]:
+    """Return, as Dagster's page shows it, which silver column each gold column comes from."""
+    deps = {
+        name: [dg.TableColumnDep(dg.AssetKey(["silver", source.table]), source.column) for source in sources]
+        for name, sources in enrichment.sources.items()
+    }
+    return {"dagster/column_lineage": dg.MetadataValue.column_lineage(dg.TableColumnLineage(deps))}
 
 
 def read_gold_manifest(settings: Settings, enrichment: Enrichment, run_id: str, report: EnrichReport) -> Manifest | None:
@@ -40,8 +50,7 @@ def describe(report: EnrichReport, manifest: Manifest | None) -> dict[str, dg.Me
             "dagster/row_count": unmatched.rows,
             "unmatched_rows": unmatched.unmatched_rows,
             "unmatched_share": round(unmatched.share, 6),
-            "seconds": round(report.seconds, 3),
-            "rows_per_second": rates(created + updated, 0, report.seconds)["rows_per_second"],
+            **stage_timing(report.seconds, rows=created + updated),
         },
         missing=markdown_table(["missing lookup key", "rows that name it"], unmatched.missing.items()),
         steps=markdown_table(

@@ -2,9 +2,16 @@
 
 import dagster as dg
 
+from medallion_defs.bronze.alerts import build_alerts
 from medallion_defs.bronze.assets import BronzeContent, build_bronze
+from medallion_defs.bronze.contract import LandingFetch
+from medallion_defs.bronze.lateness import look_at_landing
+from medallion_defs.bronze.openlineage import build_openlineage
+from medallion_defs.bronze.retention_job import build_bronze_retention
 from medallion_defs.core.content import load_content
+from medallion_defs.genai.exchange import build_exchange
 from medallion_defs.ops.base import base_definitions
+from medallion_defs.ops.watch import build_watch
 
 _SOURCES = "medallion_defs.sources"
 
@@ -14,4 +21,16 @@ def _contents() -> list[BronzeContent]:
     return [BronzeContent(module.SOURCE, fetches[name].FETCH) for name, module in load_content(_SOURCES, "source").items()]
 
 
-defs = dg.Definitions.merge(base_definitions(), *(build_bronze(content) for content in _contents()))
+def _landing_names() -> list[str]:
+    return [content.source.name for content in _contents() if isinstance(content.fetch, LandingFetch)]
+
+
+defs = dg.Definitions.merge(
+    base_definitions(),
+    build_bronze_retention(),
+    *(build_bronze(content) for content in _contents()),
+    build_exchange(),
+    build_watch("bronze", "medallion_bronze", look_at_landing(_landing_names())),
+    build_alerts(),
+    build_openlineage(),
+)

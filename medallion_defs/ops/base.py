@@ -5,6 +5,7 @@ Steps are small and share a run's connection to the database; a process per step
 
 import dagster as dg
 
+from medallion_defs.core.logging import configure_logging
 from medallion_defs.core.settings import Settings, get_settings
 
 
@@ -14,5 +15,6 @@ def settings_resource(_context: dg.InitResourceContext) -> Settings:
 
 
 def base_definitions() -> dg.Definitions:
-    """Return the resource and the executor; the settings are read when a run or a tick first asks for them."""
+    """Return the resource and the executor, and set up logging; the settings are read when a run or a tick first asks for them."""
+    configure_logging()
     return dg.Definitions(resources={"settings": settings_resource}, executor=dg.in_process_executor)

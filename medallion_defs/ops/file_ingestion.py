@@ -18,8 +18,9 @@ from medallion_defs.core import ids
 from medallion_defs.core.errors import TerminalError
 from medallion_defs.core.settings import SourceSettings
 from medallion_defs.ops.item import BronzeItem
+from medallion_defs.ops.tombstone import FORGET, Tombstone, forgotten_directory, hashed_id
 
-Status = Literal["refused", "pending", "claimed", "loaded", "retrying", "dead"]
+Status = Literal["refused", "pending", "claimed", "loaded", "retrying", "dead", "withdrawn", "removed"]
 
 REFUSED_REVISION = 0
 RETRY_CAP = timedelta(hours=1)
@@ -82,6 +83,10 @@ class DatasetIngestion(msgspec.Struct, frozen=True, kw_only=True):
     bronze_ingest_start_time: datetime | None = None
     bronze_ingest_end_time: datetime | None = None
     bronze_can_promote: bool = True
+    bronze_removed_at: datetime | None = None
+    bronze_removed_by: str | None = None
+    bronze_withdrawn_at: datetime | None = None
+    bronze_withdrawn_reason: str | None = None
     silver_run_id: str | None = None
     silver_tablename: str | None = None
     silver_rows_read: int | None = None
@@ -158,13 +163,77 @@ class DatasetIngestion(msgspec.Struct, frozen=True, kw_only=True):
             updated_at=at,
         )
 
+    @classmethod
+    def buried(cls, tombstone: Tombstone, at: datetime) -> "DatasetIngestion":
+        """Return the row of an item that was removed: for a ledger that has lost it, or never had it.
+
+        Raises:
+            TerminalError: as for `published`.
+        """
+        row = cls.published(tombstone.item, at)
+        return msgspec.structs.replace(
+            row,
+            file_id=tombstone.file_id,
+            bronze_can_promote=False,
+            bronze_removed_at=tombstone.removed_at,
+            bronze_removed_by=tombstone.removed_by,
+        )
+
+    def removal_begun(self, by: str, at: datetime) -> "DatasetIngestion":
+        """From now on nobody loads the item; its bytes may go."""
+        return msgspec.structs.replace(self, bronze_can_promote=False, bronze_removed_by=by, updated_at=at)
+
+    def removal_finished(self, at: datetime) -> "DatasetIngestion":
+        """The bytes are gone."""
+        return msgspec.structs.replace(self, bronze_can_promote=False, bronze_removed_at=at, updated_at=at)
+
+    def forgotten(self, at: datetime) -> "DatasetIngestion":
+        """Keep hashes, counts and times; what a person wrote (id, file name, messages) goes."""
+        directory = forgotten_directory(self.source_type, self.external_id, self.revision)
+        return msgspec.structs.replace(
+            self.removal_finished(at),
+            external_id=hashed_id(self.source_type, self.external_id),
+            bronze_path=f"{self.source_type}/{directory}",
+            bronze_removed_by=FORGET,
+            bronze_error=None,
+            bronze_filename=None,
+            bronze_from_date=None,
+            bronze_to_date=None,
+            bronze_withdrawn_reason=None,
+            discriminator=None,
+            ticker=None,
+            silver_errors=None,
+            gold_errors=None,
+            retry_at=None,
+        )
+
+    def withdrawn(self, reason: str, at: datetime) -> "DatasetIngestion":
+        """A person takes the item back: nothing of it is to be in silver, and nobody loads it."""
+        return msgspec.structs.replace(
+            self, bronze_can_promote=False, bronze_withdrawn_at=at, bronze_withdrawn_reason=_storable_text(reason), updated_at=at
+        )
+
+    def reinstated(self, at: datetime) -> "DatasetIngestion":
+        """The withdrawal was a mistake: the item is pending again."""
+        return msgspec.structs.replace(
+            self.requeued(at), bronze_can_promote=True, bronze_withdrawn_at=None, bronze_withdrawn_reason=None
+        )  # fmt: skip
+
     # -- silver ----------------------------------------------------------------------------------------------------
 
     @property
     def status(self) -> Status:
         """The same derivation as the column's (`ops/tables.py`); a test holds the two together."""
+        if self.bronze_removed_at is not None:
+            return "removed"
         if self.bronze_error is not None:
             return "refused"
+        if self.bronze_withdrawn_at is not None:
+            return "withdrawn"
+        return self._silver_status
+
+    @property
+    def _silver_status(self) -> Status:
         if self.silver_errors is not None:
             return "dead" if self.retry_at is None else "retrying"
         if self.silver_ingest_end_time is not None:

@@ -16,6 +16,7 @@ from medallion_defs.ops.lineage import Item, LineageSpec, TableRows, trace_bronz
 
 _SQL = load_queries("medallion_defs.ops", "impact.sql")
 _MANY = 5
+_MOST_COUNTED = 10_000
 
 UNKNOWN = (
     "Silver keeps one version of a key. Which of these keys older files have as well, and with which values, is not recorded: "
@@ -38,11 +39,13 @@ class Older(msgspec.Struct, frozen=True):
     """Loaded items of the source that would win where this one is gone and they have the key.
 
     `same_dataset`: those of them of its dataset; `revisions`: the file ids of earlier revisions of the same file, oldest first.
+    Unless the count `is_exact`, there are at least that many of both: counting went no further.
     """
 
     items: int
     same_dataset: int
     revisions: tuple[UUID, ...]
+    is_exact: bool = True
 
 
 class LastLoad(msgspec.Struct, frozen=True):
@@ -86,8 +89,7 @@ def find_impact(
         TerminalError: the ledger knows no such item, or its directory cannot be read.
     """
     gold = tuple(gold)
-    trace = trace_bronze(connection, which, silver, gold, bronze_root)
-    [older] = connection.execute(_SQL["older_items"], {"file_id": trace.item.file_id}).fetchall()
+    trace = trace_bronze(connection, which, silver, gold, bronze_root, most_counted=None)
     newer = connection.execute(_SQL["newer_revisions"], {"file_id": trace.item.file_id}).fetchall()
     found = Impact(
         item=trace.item,
@@ -95,7 +97,7 @@ def find_impact(
         gold=tuple(_with_role(rows, gold) for rows in trace.gold),
         rejects=trace.rejects,
         last_load=msgspec.convert({name.removeprefix("silver_rows_"): value for name, value in _load_columns(trace.ledger)}, LastLoad),
-        older=Older(older[0], older[1], tuple(older[2])),
+        older=_read_older(connection, trace.item.file_id),
         newer=tuple(path for (path,) in newer),
         unknown=UNKNOWN if trace.silver or trace.gold else (),
         next=(),
@@ -118,12 +120,16 @@ def next_steps(impact: Impact) -> Iterable[str]:
     yield f"medallion impact {item.file_id}    # afterwards: what still names the bad file, for a load never deletes"
     for table in tables:
         yield f"medallion backfill {table} --file-id {item.file_id}    # when the transform was bad, not the file, and is mended"
+    yield f"medallion withdraw {item.file_id} --reason '…'    # where nothing corrects it: its rows leave silver and gold, its bytes stay"
     for table in tables:
-        yield f"psql: DELETE FROM {table} WHERE file_id = '{item.file_id}';    # as owner, where nothing corrects the rows"  # noqa: S608  shown, not run
         if impact.older.items:
-            yield f"medallion backfill {table} {_older_words(impact)}    # then older files take over; scope all would load the bad one too"
-    for name in dict.fromkeys(rows.table for rows in impact.gold):
-        yield f"medallion backfill {name}    # after a deletion: gold follows changes by itself, removals only this way"
+            yield f"medallion backfill {table} {_older_words(impact)}    # then older files take over, and gold follows"
+
+
+def _read_older(connection: psycopg.Connection, file_id: UUID) -> Older:
+    [(items, same_dataset)] = connection.execute(_SQL["older_items"], {"file_id": file_id, "most": _MOST_COUNTED}).fetchall()
+    revisions = connection.execute(_SQL["older_revisions"], {"file_id": file_id}).fetchall()
+    return Older(items, same_dataset, tuple(revision for (revision,) in revisions), items < _MOST_COUNTED)
 
 
 def _older_words(impact: Impact) -> str:

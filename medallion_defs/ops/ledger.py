@@ -111,12 +111,22 @@ class StatusCount(msgspec.Struct, frozen=True):
     bytes: int
 
 
-class Lag(msgspec.Struct, frozen=True):
-    """Items of a source on their way to silver, and when the oldest of them was registered."""
+class Retained(msgspec.Struct, frozen=True):
+    """An item whose bytes are there, as retention looks at it. `loaded_at`: the end of its last attempt."""
 
-    source_type: str
-    items: int
-    oldest_at: datetime
+    file_id: UUID
+    external_id: str
+    revision: int
+    path: str
+    bytes: int
+    fetched_at: datetime
+    status: Status
+    loaded_at: datetime | None = None
+
+    @property
+    def directory(self) -> str:
+        """The item's directory below its source's folder."""
+        return self.path.partition("/")[2]
 
 
 class Ledger:
@@ -140,6 +150,10 @@ class Ledger:
         latest = {refusal.file_id: refusal for refusal in refusals}
         for chunk in _chunks(latest.values()):
             self._insert("register_refused", chunk)
+
+    def register_removed(self, rows: Iterable[DatasetIngestion]) -> int:
+        """Add the rows of items that only a tombstone is left of, or mark those that are here; return how many that changed."""
+        return sum(self._insert("register_removed", chunk) for chunk in _chunks(rows))
 
     def known_directories(self, source_type: str) -> set[str]:
         """Return the item directories of the source that the ledger has, as names below the source's folder."""
@@ -196,6 +210,24 @@ class Ledger:
         named = [(new_batch_id(source_type, at) + _BACKFILL, rows) for rows in plan]
         batches = self._claim_rows(named, DatasetIngestion.claimed_again, at)
         return batches[0] if batches else None
+
+    def claim_item(self, file_id: UUID, at: datetime) -> Batch:
+        """Claim one item alone, whatever has become of it so far, to be processed now; its attempts start over.
+
+        A microbatch that has the item and that nobody works on loses it.
+
+        Raises:
+            BatchInUseError: a living worker has the item.
+            TerminalError: there is no such item, or none for silver (refused, withdrawn, removed).
+        """
+        rows = [row for row in self._select("lock_rows", {"file_ids": [file_id]}) if row.bronze_can_promote]
+        if not rows:
+            raise TerminalError(f"The ledger has no item {file_id} that silver may load. 'medallion ops files' shows what it has.")
+        [row] = rows
+        if row.status == "claimed" and not self._lock("probe_batch", {"batch_id": row.batch_id}):
+            raise BatchInUseError(f"{row.bronze_path} is being loaded by run {row.silver_run_id}. Wait for it, or end it.")
+        [batch] = self._claim_rows([(new_batch_id(row.source_type, at) + _BACKFILL, rows)], DatasetIngestion.claimed_again, at)
+        return batch
 
     def count_done(self, source_type: str, scope: Scope, before: datetime) -> Extent:
         """Return what `claim_done` with the same arguments still has before it."""
@@ -262,7 +294,8 @@ class Ledger:
     def requeue(self, which: LedgerFilter, at: datetime) -> int:
         """Set rows back to pending with all their attempts; return how many.
 
-        Without `which.statuses`: the dead and the retrying ones. Pending, claimed and refused rows are never touched.
+        Without `which.statuses`: the dead and the retrying ones. Pending, claimed and refused rows are never touched, and neither is
+        what is withdrawn, removed or about to be.
         """
         wanted = tuple(status for status in which.statuses or ("dead", "retrying") if status in REQUEUABLE)
         if not wanted:
@@ -270,7 +303,7 @@ class Ledger:
         count = 0
         for page in self._pages(msgspec.structs.replace(which, statuses=wanted)):
             rows = self._select("lock_rows", {"file_ids": [row.file_id for row in page]})
-            requeued = [row.requeued(at) for row in rows if row.status in wanted]
+            requeued = [row.requeued(at) for row in rows if row.status in wanted and row.bronze_can_promote]
             self._write(requeued, SILVER_COLUMNS)
             count += len(requeued)
         return count
@@ -290,11 +323,6 @@ class Ledger:
         """Return items and bytes of each source in each status. Reads the whole ledger."""
         with self._connection.cursor(row_factory=class_row(StatusCount)) as cursor:
             return cursor.execute(_query("count_by_status")).fetchall()
-
-    def lag(self) -> list[Lag]:
-        """Return, for each source that has any, the items that are not in silver yet and the time of the oldest."""
-        with self._connection.cursor(row_factory=class_row(Lag)) as cursor:
-            return cursor.execute(_query("lag")).fetchall()
 
     def list_rows(self, which: LedgerFilter, limit: int = 100, after: tuple[datetime, UUID] | None = None) -> Page:
         """Return one page of the rows that match, in order of registration."""
@@ -322,6 +350,11 @@ class Ledger:
         else:
             rows = self.list_rows(LedgerFilter(bronze_path=file_id_or_path), limit=1).rows
         return rows[0] if rows else None
+
+    def retained(self, source_type: str) -> Iterator[Retained]:
+        """Yield every item of the source whose bytes are there. Reads on while the caller does, in the caller's transaction."""
+        with self._connection.cursor("retained", row_factory=class_row(Retained)) as cursor:
+            yield from cursor.execute(_query("retained"), {"source_type": source_type})
 
     # -- the three steps -------------------------------------------------------------------------------------------
 

@@ -27,6 +27,44 @@ ON CONFLICT (file_id) DO UPDATE SET
     run_id = excluded.run_id, bronze_error = excluded.bronze_error, bronze_filename = excluded.bronze_filename,
     bronze_ingest_end_time = excluded.bronze_ingest_end_time, updated_at = excluded.updated_at
 
+-- name: register_removed
+-- A row that is here is only marked: what the ledger knows of the item is more than its tombstone does.
+INSERT INTO ops.file_ingestions AS row ({columns})
+SELECT {columns} FROM jsonb_populate_recordset(NULL::ops.file_ingestions, %(rows)s)
+ON CONFLICT (file_id) DO UPDATE SET
+    bronze_can_promote = false, bronze_removed_at = excluded.bronze_removed_at, bronze_removed_by = excluded.bronze_removed_by,
+    updated_at = excluded.updated_at
+WHERE row.bronze_removed_at IS NULL
+
+-- name: begun_removals
+SELECT {columns} FROM ops.file_ingestions
+WHERE bronze_removed_by IS NOT NULL AND bronze_removed_at IS NULL
+ORDER BY source_type, file_id
+
+-- name: open_runs
+SELECT {columns} FROM ops.file_ingestions WHERE status = 'claimed' AND silver_run_id IS NOT NULL
+
+-- name: retained
+SELECT file_id, external_id, revision, bronze_path AS path, coalesce(bronze_bytes, 0) AS bytes, bronze_ingest_end_time AS fetched_at, status,
+    silver_ingest_end_time AS loaded_at
+FROM ops.file_ingestions
+WHERE source_type = %(source_type)s AND status NOT IN ('refused', 'removed') AND bronze_removed_by IS NULL
+
+-- name: rows_of_subject
+SELECT {columns} FROM ops.file_ingestions
+WHERE source_type = %(source_type)s AND external_id = ANY (%(external_ids)s)
+ORDER BY revision
+
+-- name: lock_subject
+SELECT {columns} FROM ops.file_ingestions
+WHERE source_type = %(source_type)s AND external_id = %(external_id)s
+ORDER BY file_id
+FOR NO KEY UPDATE
+
+-- name: delete_refusals
+DELETE FROM ops.file_ingestions WHERE source_type = %(source_type)s AND external_id = %(external_id)s AND revision = 0
+RETURNING {columns}
+
 -- name: known_paths
 -- A range of bronze_path (collation C; '0' follows '/'), answered by its index alone.
 SELECT bronze_path FROM ops.file_ingestions WHERE bronze_path >= %(source_type)s::text || '/' AND bronze_path < %(source_type)s::text || '0'
@@ -118,15 +156,8 @@ FROM jsonb_populate_recordset(NULL::ops.file_ingestions, %(rows)s) AS new
 WHERE row.file_id = new.file_id
 
 -- name: count_by_status
-SELECT source_type, status, count(*) AS items, coalesce(sum(bronze_bytes), 0)::bigint AS bytes
+SELECT source_type, status, count(*) AS items, coalesce(sum(bronze_bytes) FILTER (WHERE status <> 'removed'), 0)::bigint AS bytes
 FROM ops.file_ingestions GROUP BY source_type, status ORDER BY source_type, status
-
--- name: lag
--- Items on their way to silver; refused and dead ones wait for a person and are counted elsewhere.
-SELECT source_type, count(*) AS items, min(created_at) AS oldest_at
-FROM ops.file_ingestions
-WHERE status <> 'loaded' AND status IN ('pending', 'claimed', 'retrying')
-GROUP BY source_type ORDER BY source_type
 
 -- name: list_rows
 SELECT {columns} FROM ops.file_ingestions

@@ -17,10 +17,12 @@ from psycopg import sql
 
 from medallion_defs.core.errors import TerminalError
 from medallion_defs.core.sql import load_queries
-from medallion_defs.ops.item import ITEM_FILE, Artifact, BronzeItem, decode_item
+from medallion_defs.ops.item import ITEM_FILE, Artifact, BronzeItem
+from medallion_defs.ops.tombstone import REMOVED_FILE, Tombstone, decode_line
 
 _SQL = load_queries("medallion_defs.ops", "lineage.sql")
-_EXAMPLES = 3
+EXAMPLES = 3
+MOST_COUNTED = 100_000
 
 Row = dict[str, object]
 
@@ -71,17 +73,20 @@ class Item(msgspec.Struct, frozen=True):
     fetched_at: datetime | None
     origin: str | None = None
     artifacts: tuple[Artifact, ...] = ()
+    removed: str | None = None
+    withdrawn_reason: str | None = None
 
 
 class Record(msgspec.Struct, frozen=True):
     """One record of an item, and the silver row that was made of it.
 
     `row` is the silver row as it is now, None when it is gone; `is_current` tells whether it is still the version in question.
+    `source_record` is None where that version's record is not known any more.
     """
 
     table: str
     key: str
-    source_record: int
+    source_record: int | None
     is_current: bool
     row: Row | None
     item: Item
@@ -97,18 +102,23 @@ class Trace(msgspec.Struct, frozen=True):
 
 
 class TableRows(msgspec.Struct, frozen=True):
-    """Rows of one table that name the item in column `file_column`, and a few of their keys."""
+    """Rows of one table that name the item in column `file_column`, and some of their keys, in no order.
+
+    Unless the count `is_exact`, there are more rows than `rows`: counting went no further.
+    """
 
     table: str
     file_column: str
     rows: int
     examples: tuple[str, ...]
+    is_exact: bool = True
 
 
 class ItemTrace(msgspec.Struct, frozen=True):
     """All that came of an item. `ledger` is its row there; tables without rows of the item are left out.
 
     `silver` and `gold` count rows that are made of the item now: a row that a newer item has replaced is the newer one's.
+    `rejects` are records by error code; of more than were counted unless `is_rejects_exact`, and the ledger's row has their number.
     """
 
     item: Item
@@ -116,6 +126,7 @@ class ItemTrace(msgspec.Struct, frozen=True):
     silver: tuple[TableRows, ...]
     rejects: dict[str, int]
     gold: tuple[TableRows, ...]
+    is_rejects_exact: bool = True
 
 
 def trace_gold(connection: psycopg.Connection, spec: LineageSpec, key: str, bronze_root: Path | None = None) -> Trace:
@@ -124,9 +135,9 @@ def trace_gold(connection: psycopg.Connection, spec: LineageSpec, key: str, bron
     Raises:
         TerminalError: no such row; or the trail is broken, and where.
     """
-    row = _read_row(connection, spec, key)
+    row = read_row(connection, spec, key)
     named = [parent for parent in spec.parents if row[f"{parent.prefix}_file_id"] is not None]
-    items = _read_items(connection, [UUID(str(row[f"{parent.prefix}_file_id"])) for parent in named], bronze_root)
+    items = read_items(connection, [UUID(str(row[f"{parent.prefix}_file_id"])) for parent in named], bronze_root)
     return Trace(spec.table, key, row, tuple(_gold_record(connection, row, parent, items) for parent in named))
 
 
@@ -136,9 +147,9 @@ def trace_silver(connection: psycopg.Connection, spec: LineageSpec, key: str, br
     Raises:
         TerminalError: no such row; or the trail is broken, and where.
     """
-    row = _read_row(connection, spec, key)
+    row = read_row(connection, spec, key)
     file_id = UUID(str(row["file_id"]))
-    item = _read_items(connection, [file_id], bronze_root)[file_id]
+    item = read_items(connection, [file_id], bronze_root)[file_id]
     return Trace(spec.table, key, row, (Record(spec.table, key, _int(row["source_record"]), True, row, item),))
 
 
@@ -148,24 +159,31 @@ def trace_bronze(
     silver: Iterable[LineageSpec],
     gold: Iterable[LineageSpec],
     bronze_root: Path | None = None,
+    *,
+    examples: int = EXAMPLES,
+    most_counted: int | None = MOST_COUNTED,
 ) -> ItemTrace:
-    """List all that came of one item.
+    """List all that came of one item, in bounded time: an item of millions of rows is counted up to `most_counted` a table.
 
     Args:
         which: its `file_id`, or its path: below the bronze root, or with the root in front, or of a file in the directory.
+        examples: keys to give of each table, at most.
+        most_counted: None counts all rows, in time that grows with them.
 
     Raises:
         TerminalError: the ledger knows no such item, or its directory cannot be read.
     """
     ledger = _find_ledger_row(connection, which, bronze_root)
     item = _build_item(ledger, bronze_root)
-    rejects = connection.execute(_SQL["rejects_of_item"], {"file_id": item.file_id}).fetchall()
+    params = {"file_id": item.file_id, "examples": examples, "most": None if most_counted is None else most_counted + 1}
+    rejects: dict[str, int] = dict(connection.execute(_SQL["rejects_of_item"], params).fetchall())
     return ItemTrace(
         item,
         ledger,
-        tuple(_count_rows(connection, silver, item.file_id)),
-        dict(rejects),
-        tuple(_count_rows(connection, gold, item.file_id)),
+        tuple(_count_rows(connection, silver, params, most_counted)),
+        rejects,
+        tuple(_count_rows(connection, gold, params, most_counted)),
+        most_counted is None or sum(rejects.values()) <= most_counted,
     )
 
 
@@ -183,7 +201,12 @@ def item_path(text: str, bronze_root: Path | None = None) -> str:
     return "/".join(path.parts[:2])
 
 
-def _read_row(connection: psycopg.Connection, spec: LineageSpec, key: str) -> Row:
+def read_row(connection: psycopg.Connection, spec: LineageSpec, key: str) -> Row:
+    """Return one row of a table that can be traced.
+
+    Raises:
+        TerminalError: there is none.
+    """
     query = _compose("row", table=spec.table, key=spec.key)
     found = connection.execute(query, {"key": key}).fetchone()
     if found is None:
@@ -201,7 +224,12 @@ def _gold_record(connection: psycopg.Connection, row: Row, parent: Parent, items
     return Record(parent.table, key, _int(row[f"{parent.prefix}_source_record"]), is_current, silver, item)
 
 
-def _read_items(connection: psycopg.Connection, file_ids: Sequence[UUID], bronze_root: Path | None) -> dict[UUID, Item]:
+def read_items(connection: psycopg.Connection, file_ids: Sequence[UUID], bronze_root: Path | None) -> dict[UUID, Item]:
+    """Return these items as a trace shows them.
+
+    Raises:
+        TerminalError: the ledger has lost one.
+    """
     rows: dict[UUID, Row] = dict(connection.execute(_SQL["items"], {"file_ids": list(file_ids)}).fetchall())
     for file_id in file_ids:
         if file_id not in rows:
@@ -235,31 +263,39 @@ def _as_uuid(which: UUID | str) -> UUID | None:
 
 def _build_item(ledger: Row, bronze_root: Path | None) -> Item:
     fields = {"fetched_at": ledger["bronze_ingest_end_time"], **ledger}
+    fields |= {"withdrawn_reason": ledger["bronze_withdrawn_reason"], "removed": None}
+    if ledger["bronze_removed_at"] is not None:
+        fields["removed"] = f"removed on {str(ledger['bronze_removed_at'])[:10]} by {ledger['bronze_removed_by']}"
     if bronze_root is not None and ledger["bronze_path"] is not None:
-        bronze = _read_item(bronze_root / str(ledger["bronze_path"]), UUID(str(ledger["file_id"])))
+        bronze, removed = _read_item(bronze_root / str(ledger["bronze_path"]), UUID(str(ledger["file_id"])))
         fields |= {"fetched_at": bronze.fetched_at, "origin": bronze.origin, "artifacts": msgspec.to_builtins(bronze.artifacts)}
+        fields["removed"] = removed or fields["removed"]
     return msgspec.convert(fields, Item)
 
 
-def _read_item(directory: Path, file_id: UUID) -> BronzeItem:
-    path = directory / ITEM_FILE
+def _read_item(directory: Path, file_id: UUID) -> tuple[BronzeItem, str | None]:
+    """Return the item that is in a directory, or was, and then when and by what it was removed."""
+    path = directory / REMOVED_FILE if (directory / REMOVED_FILE).exists() else directory / ITEM_FILE
     remedy = "Run 'medallion bronze verify' to see what else is damaged, and restore the directory from a copy."
     try:
-        item = decode_item(path.read_bytes())
+        entry = decode_line(path.read_bytes())
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise TerminalError(f"{path}, which the ledger names, cannot be read: {error}. {remedy}") from error
-    if item.file_id != file_id:
-        raise TerminalError(f"{path} is of item {item.file_id}; the ledger expects {file_id} there. {remedy}")
-    return item
+    if entry.file_id != file_id:
+        raise TerminalError(f"{path} is of item {entry.file_id}; the ledger expects {file_id} there. {remedy}")
+    return (entry.item, entry.sentence) if isinstance(entry, Tombstone) else (entry, None)
 
 
-def _count_rows(connection: psycopg.Connection, specs: Iterable[LineageSpec], file_id: UUID) -> Iterable[TableRows]:
+def _count_rows(
+    connection: psycopg.Connection, specs: Iterable[LineageSpec], params: dict[str, object], most: int | None
+) -> Iterable[TableRows]:
     for spec in specs:
         for column in spec.file_columns:
             query = _compose("rows_of_item", table=spec.table, key=spec.key, file_id=column)
-            [(rows, examples)] = connection.execute(query, {"file_id": file_id, "examples": _EXAMPLES}).fetchall()
+            [(rows, examples)] = connection.execute(query, params).fetchall()
             if rows:
-                yield TableRows(spec.table, column, rows, tuple(examples))
+                is_exact = most is None or rows <= most
+                yield TableRows(spec.table, column, rows if is_exact else rows - 1, tuple(examples), is_exact)
 
 
 def _compose(name: LiteralString, *, table: str, **columns: str) -> sql.Composed:

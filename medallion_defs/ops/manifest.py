@@ -16,12 +16,6 @@ def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> 
     return "\n".join(["| " + " | ".join(headers) + " |", "|" + "---|" * len(headers), *body])
 
 
-def rates(rows: int, size_bytes: int, seconds: float) -> dict[str, float]:
-    """Return `seconds`, `rows_per_second` and `bytes_per_second`; rates are 0 when nothing was timed."""
-    per = 1 / seconds if seconds > 0 else 0.0
-    return {"seconds": round(seconds, 3), "rows_per_second": round(rows * per), "bytes_per_second": round(size_bytes * per)}
-
-
 def as_metadata(values: Mapping[str, int | float | str], **markdown: str) -> dict[str, dg.MetadataValue[Any]]:
     """Return Dagster metadata of plain values; numbers are plotted over time by the UI, keywords are shown as Markdown."""
     plain = {name: _plain(value) for name, value in values.items()}

@@ -15,7 +15,8 @@ from psycopg.rows import dict_row
 from pydantic import BaseModel, ConfigDict, Field
 
 from medallion_defs.core.errors import TerminalError
-from medallion_defs.ops.summary import compose, unknown_run
+from medallion_defs.core.timing import per_second
+from medallion_defs.ops.summary import compose, rows_done, unknown_run
 
 Kind = Literal["ingestion", "enrichment"]
 SHOWN_FILES = 200
@@ -167,13 +168,13 @@ def _count(row: _Row) -> RowCounts:
 
 def _time(head: _Row) -> Timings:
     seconds = head["seconds"]
-    done = head["rows_read"] if head["layer"] == "silver" else (head["rows_created"] or 0) + (head["rows_updated"] or 0)
+    rows = rows_done(head["rows_read"], head["rows_created"], head["rows_updated"])
     return Timings(
         started_at=head["started_at"],
         ended_at=head["ended_at"],
         seconds=seconds,
-        rows_per_second=round((done or 0) / seconds, 1) if seconds else None,
-        bytes_per_second=round(head["bytes"] / seconds, 1) if seconds else None,
+        rows_per_second=per_second(rows, seconds),
+        bytes_per_second=per_second(head["bytes"], seconds),
     )
 
 

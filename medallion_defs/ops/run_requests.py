@@ -12,10 +12,12 @@ from typing import Any
 
 import dagster as dg
 
+from medallion_defs.core import clock
+
 WORK_TAG = "medallion/work"
 ATTEMPT_TAG = "medallion/attempt"
 LAYER_TAG = "medallion/layer"
-_LIVE = frozenset({
+LIVE_STATUSES = frozenset({
     dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.MANAGED,
     dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING,
 })  # fmt: skip
@@ -41,7 +43,7 @@ def past_runs(instance: dg.DagsterInstance, work: str) -> list[PastRun]:
         PastRun(
             run_id=record.dagster_run.run_id,
             attempt=int(record.dagster_run.tags.get(ATTEMPT_TAG, "1")),
-            is_live=record.dagster_run.status in _LIVE,
+            is_live=record.dagster_run.status in LIVE_STATUSES,
             is_success=record.dagster_run.status is dg.DagsterRunStatus.SUCCESS,
             ended_at=record.update_timestamp,
         )
@@ -79,10 +81,18 @@ def request_run(
     now: datetime,
     *,
     run_config: Mapping[str, Any] | None = None,
+    job_name: str | None = None,
     again_after_success: bool = False,
 ) -> dg.RunRequest | str:
-    """Return the run request for `work`, or the reason why there is none."""
+    """Return the run request for `work`, or the reason why there is none. `job_name`: where the sensor has several jobs."""
     attempt = decide_attempt(past_runs(instance, work), retry_seconds, now, again_after_success=again_after_success)
     if isinstance(attempt, str):
         return attempt
-    return dg.RunRequest(run_key=f"{work}:{attempt}", run_config=run_config or {}, tags={WORK_TAG: work, ATTEMPT_TAG: str(attempt)})
+    tags = {WORK_TAG: work, ATTEMPT_TAG: str(attempt)}
+    return dg.RunRequest(run_key=f"{work}:{attempt}", run_config=run_config or {}, tags=tags, job_name=job_name)
+
+
+def first_requested_at(instance: dg.DagsterInstance, run: dg.DagsterRun) -> datetime:
+    """Return when the run, or the first that it is a retry of, was requested: a retry then does what the first left."""
+    record = instance.get_run_record_by_id(run.root_run_id or run.run_id)
+    return record.create_timestamp if record else clock.now()

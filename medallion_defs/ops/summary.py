@@ -18,6 +18,7 @@ from psycopg.rows import class_row
 
 from medallion_defs.core.errors import TerminalError
 from medallion_defs.core.sql import load_queries
+from medallion_defs.core.timing import per_second
 
 Layer = Literal["bronze", "silver", "gold"]
 RunStatus = Literal["open", "done", "partial", "failed"]
@@ -34,6 +35,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
         items_failed: refused by bronze, or failed in silver or gold.
         items_open: begun and not ended. A killed run leaves such items until its microbatch is released.
         bytes: size of the items in bronze.
+        rows_per_second, bytes_per_second: rows read (silver) or written (gold), and `bytes`, over `seconds`; None where there is none.
         rows_read, …: None where the layer does not count such rows: bronze counts none, gold only created and updated ones.
     """
 
@@ -51,6 +53,13 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     rows_unchanged: int | None
     rows_duplicate: int | None
     rows_rejected: int | None
+    rows_per_second: float | None = None
+    bytes_per_second: float | None = None
+
+    def __post_init__(self) -> None:
+        rows = rows_done(self.rows_read, self.rows_created, self.rows_updated)
+        msgspec.structs.force_setattr(self, "rows_per_second", per_second(rows, self.seconds))
+        msgspec.structs.force_setattr(self, "bytes_per_second", per_second(self.bytes, self.seconds))
 
 
 class RunLine(Stage, frozen=True, kw_only=True):
@@ -147,6 +156,13 @@ def summarize_run(connection: psycopg.Connection[Any], run_id: str) -> RunSummar
     with connection.cursor(row_factory=class_row(ItemError)) as cursor:
         errors = cursor.execute(compose("errors_of_run"), params).fetchall()
     return RunSummary(run_id, tuple(runs), tuple(stages), tuple(errors))
+
+
+def rows_done(rows_read: int | None, rows_created: int | None, rows_updated: int | None) -> int | None:
+    """Return the rows by which a stage's speed is told: those read, where they are counted, else those written; None for bronze."""
+    if rows_read is not None:
+        return rows_read
+    return None if rows_created is None and rows_updated is None else (rows_created or 0) + (rows_updated or 0)
 
 
 def unknown_run(run_id: str) -> TerminalError:

@@ -14,7 +14,10 @@ SELECT item.file_id, item.source_type, item.dataset, item.external_id, item.revi
 FROM ops.file_ingestions AS item
 CROSS JOIN LATERAL (VALUES
     (
-        'bronze', item.run_id, NULL, coalesce(item.bronze_ingest_start_time, item.bronze_ingest_end_time), item.bronze_ingest_end_time,
+        -- The bronze end time is the item's fetch time, by which rows win, and is the run's start to the microsecond: the fetch has
+        -- ended when the item is registered. An item that discovery registered, perhaps days later, has no start and took no time.
+        'bronze', item.run_id, NULL, coalesce(item.bronze_ingest_start_time, item.bronze_ingest_end_time),
+        CASE WHEN item.bronze_ingest_start_time IS NULL THEN item.bronze_ingest_end_time ELSE item.created_at END,
         CASE WHEN item.bronze_error IS NOT NULL THEN jsonb_build_object('error_type', 'Refused', 'message', item.bronze_error) END,
         NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint
     ), (

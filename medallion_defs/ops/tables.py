@@ -8,6 +8,8 @@
     loaded    in silver
     retrying  failed; tried again at `retry_at`
     dead      failed too often; waits for new bytes, new code or `medallion requeue`
+    withdrawn taken back by a person: nothing of it is in silver, its bytes stay in bronze
+    removed   its bytes are gone, by a retention policy or `medallion forget` (`bronze_removed_by`)
 """
 
 from sqlalchemy import (
@@ -40,7 +42,9 @@ def _count(name: str) -> Column[object]:
 
 
 STATUS = """CASE
+    WHEN bronze_removed_at IS NOT NULL THEN 'removed'
     WHEN bronze_error IS NOT NULL THEN 'refused'
+    WHEN bronze_withdrawn_at IS NOT NULL THEN 'withdrawn'
     WHEN silver_errors IS NOT NULL AND retry_at IS NULL THEN 'dead'
     WHEN silver_errors IS NOT NULL THEN 'retrying'
     WHEN silver_ingest_end_time IS NOT NULL THEN 'loaded'
@@ -72,6 +76,10 @@ FILE_INGESTIONS = Table(
     _at("bronze_ingest_start_time"),
     _at("bronze_ingest_end_time"),
     Column("bronze_can_promote", Boolean, nullable=False, server_default=text("true")),
+    Column("bronze_removed_at", DateTime(timezone=True), comment="when its bytes were gone"),
+    Column("bronze_removed_by", Text, comment="the policy, or 'forget'; set before the first byte goes"),
+    Column("bronze_withdrawn_at", DateTime(timezone=True), comment="when a person took it back; its bytes stay"),
+    Column("bronze_withdrawn_reason", Text),
     Column("silver_run_id", Text),
     Column("silver_tablename", Text),
     _count("silver_rows_read"),
@@ -125,14 +133,33 @@ Index(
 # Reprocessing takes what was done longest ago, chunk by chunk.
 Index(
     "file_ingestions_done_idx", FILE_INGESTIONS.c.source_type, FILE_INGESTIONS.c.silver_ingest_end_time, FILE_INGESTIONS.c.file_id,
-    postgresql_where=text("silver_ingest_end_time IS NOT NULL"),
+    postgresql_where=text("silver_ingest_end_time IS NOT NULL AND bronze_can_promote"),
 )  # fmt: skip
 Index(
     "file_ingestions_to_date_idx", FILE_INGESTIONS.c.source_type, FILE_INGESTIONS.c.bronze_to_date,
     postgresql_where=text("bronze_to_date IS NOT NULL"),
+)  # fmt: skip
+# A removal that a kill cut short is found by it.
+Index(
+    "file_ingestions_removing_idx", FILE_INGESTIONS.c.source_type, FILE_INGESTIONS.c.file_id,
+    postgresql_where=text("bronze_removed_by IS NOT NULL AND bronze_removed_at IS NULL"),
 )  # fmt: skip
 Index("file_ingestions_batch_idx", FILE_INGESTIONS.c.batch_id, postgresql_where=text("batch_id IS NOT NULL"))
 Index("file_ingestions_bronze_path_idx", FILE_INGESTIONS.c.bronze_path, unique=True)
 Index("file_ingestions_silver_run_idx", FILE_INGESTIONS.c.silver_run_id)
 Index("file_ingestions_run_idx", FILE_INGESTIONS.c.run_id)
 Index("file_ingestions_gold_run_idx", FILE_INGESTIONS.c.gold_run_id)
+# When something last arrived, without reading all that ever did.
+Index(
+    "file_ingestions_arrived_idx", FILE_INGESTIONS.c.source_type, FILE_INGESTIONS.c.created_at,
+    postgresql_where=text("bronze_error IS NULL"),
+)  # fmt: skip
+
+VERDICTS = Table(
+    "verdicts",
+    METADATA,
+    Column("subject", Text, primary_key=True, comment="layer/name: silver/driver_events"),
+    Column("findings", JSONB, nullable=False, comment="[{kind, sentence}] of the last look; empty when all is well"),
+    Column("looked_at", DateTime(timezone=True), nullable=False),
+    schema="ops",
+)

@@ -1,6 +1,7 @@
 """From a source's content folder to Dagster: the silver asset, its checks, its backfill schedule and the hourly reconcile.
 
-Thin: which batches to load is `which_batches`, loading is `load_run.py`, history `backfill.py`. The sensor is in `sensors.py`.
+Thin: which batches to load is `which_batches`, loading is `load_run.py`, history `backfill.py`. The sensor is in `sensors.py`,
+one run for many items or for one in `parallelism.py`.
 """
 
 from collections.abc import Iterator
@@ -10,18 +11,23 @@ import dagster as dg
 from pydantic import Field
 
 from medallion_defs.core import clock, db
-from medallion_defs.core.settings import Settings
+from medallion_defs.core.errors import ConfigurationError
+from medallion_defs.core.settings import ParallelismKind, Settings
 from medallion_defs.ops.ledger import Batch, Ledger
-from medallion_defs.ops.run_requests import LAYER_TAG
+from medallion_defs.ops.run_requests import LAYER_TAG, first_requested_at
 from medallion_defs.ops.scope import RunScope, parse_scope, parse_time
+from medallion_defs.ops.watch import build_check
 from medallion_defs.silver.backfill import arrived, history_batches, load_unless_in_use
-from medallion_defs.silver.checks import check_results, check_specs
+from medallion_defs.silver.checks import check_results, check_specs, look_at_sources
 from medallion_defs.silver.discovery import discover, reconcile
 from medallion_defs.silver.load_run import LoadReport, SilverContent, load_batch
+from medallion_defs.silver.parallelism import Parallelism, choose_parallelism
+from medallion_defs.silver.partitions import claim_partition
 from medallion_defs.silver.report import describe_load, describe_reconciliation, read_silver_manifest
 from medallion_defs.silver.sensors import build_sensor
 
 _DISCOVERY_SECONDS = 30.0
+_RETRY_TAG = "dagster/retry_number"
 
 
 class LoadConfig(dg.Config):
@@ -35,16 +41,20 @@ class LoadConfig(dg.Config):
     before: str | None = Field(None, description="Only what was last processed before this time; default: when the run was requested.")
 
 
-def build_silver(content: SilverContent) -> dg.Definitions:
-    """Return everything that silver runs for one source. Touches neither disk nor database."""
-    asset = _build_asset(content)
+def build_silver(content: SilverContent, kind: ParallelismKind = "microbatch") -> dg.Definitions:
+    """Return everything that silver runs for one source, in runs of the given kind. Touches neither disk nor database."""
     name = content.source.name
-    job = dg.define_asset_job(f"silver_{name}", selection=dg.AssetSelection.assets(asset), tags={LAYER_TAG: "silver"})
+    parallelism = choose_parallelism(kind, name)
+    asset = _build_asset(content, parallelism)
+    on_time = build_check("silver", name, "medallion_silver", look_at_sources([name]))
+    loading = dg.AssetSelection.assets(asset) - dg.AssetSelection.checks(on_time)
+    job = dg.define_asset_job(f"silver_{name}", selection=loading, tags={LAYER_TAG: "silver"})
     reconcile_job = _build_reconcile(content)
     return dg.Definitions(
         assets=[asset],
+        asset_checks=[on_time],
         jobs=[job, reconcile_job],
-        sensors=[build_sensor(content)],
+        sensors=[build_sensor(content, parallelism)],
         schedules=[
             _build_backfill(name),
             dg.ScheduleDefinition(
@@ -57,26 +67,42 @@ def build_silver(content: SilverContent) -> dg.Definitions:
     )
 
 
-def which_batches(settings: Settings, content: SilverContent, config: LoadConfig, requested_at: datetime) -> Iterator[str]:
+def which_batches(
+    settings: Settings, content: SilverContent, config: LoadConfig, requested_at: datetime, partition_key: str | None = None
+) -> Iterator[str]:
     """Yield the ids of the batches to load, one at a time: the next is claimed when the one before is done.
 
-    `batch_id`: that one. `pending`: what discovery finds, until nothing is left. The other scopes: history, chunk by chunk
-    (`backfill.py`), and after each chunk what has arrived meanwhile.
+    `batch_id`: that one. With a partition: its item. `pending`: what discovery finds, until nothing is left. The other scopes:
+    history, chunk by chunk (`backfill.py`), and after each chunk what waits meanwhile for the asset's pool.
 
     Raises:
-        ConfigurationError: the scope lacks its value, or a value is none; the message says which.
+        ConfigurationError: the scope lacks its value, a value is none, or there is a partition as well; the message says which.
     """
     if config.batch_id:
         yield config.batch_id
         return
     scope = parse_scope(config.scope, config.since, config.file_ids, config.dataset, current_code=content.code_version)
+    if partition_key is not None:
+        _refuse_scope(config)
+        yield claim_partition(settings, content, partition_key)
+        return
     if config.scope is RunScope.pending:
         yield from _claim_pending(settings, content)
         return
     before = parse_time("before", config.before) if config.before else requested_at
     for batch_id in history_batches(settings, content, scope, before):
         yield batch_id
-        yield from arrived(settings, content)
+        # Runs for one item are held back by no pool: what waits is about to start by itself.
+        if settings.source(content.source.name).parallelism == "microbatch":
+            yield from arrived(settings, content)
+
+
+def _refuse_scope(config: LoadConfig) -> None:
+    if config.scope is not RunScope.pending:
+        raise ConfigurationError(
+            f"A partition is one item, and scope {config.scope.name} is a part of history. Leave the scope out, "
+            "choose partitions on the page for a backfill, or run 'medallion backfill'."
+        )
 
 
 def _claim_pending(settings: Settings, content: SilverContent) -> Iterator[str]:
@@ -93,7 +119,7 @@ def _claim(settings: Settings, content: SilverContent) -> list[Batch]:
         return Ledger(connection).claim(name, settings.source(name), content.code_version, clock.now())
 
 
-def _build_asset(content: SilverContent) -> dg.AssetsDefinition:
+def _build_asset(content: SilverContent, parallelism: Parallelism) -> dg.AssetsDefinition:
     source, table = content.source, content.table
 
     @dg.asset(
@@ -104,43 +130,56 @@ def _build_asset(content: SilverContent) -> dg.AssetsDefinition:
         tags={LAYER_TAG: "silver"},
         owners=list(source.owners),
         description=f"{source.title}: typed, deduplicated, flagged; `{table.schema}.{table.name}`. {source.description}\n\n"
-        "Materialize loads what is pending; `scope: all | since | dataset | file_ids | outdated` loads history again, in chunks.",
+        f"{parallelism.on_materialize}",
         metadata={"dagster/table_name": f"{table.schema}.{table.name}", "dagster/column_schema": _column_schema(content)},
         check_specs=check_specs(source.name),
         required_resource_keys={"settings"},
-        pool=f"silver_{source.name}",
+        partitions_def=parallelism.partitions,
+        pool=parallelism.pool,
     )
     def silver_asset(context: dg.AssetExecutionContext, config: LoadConfig) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with checks, Dagster takes only the bare class
         settings: Settings = context.resources.settings
-        reports = []
-        requested_at = first_requested_at(context.instance, context.run)
-        if config.scope is not RunScope.pending:
-            context.log.info(f"To do the rest after a stop, launch this again with before: {config.before or requested_at.isoformat()}")
-        for batch_id in which_batches(settings, content, config, requested_at):
-            # A run for one batch must not end green when it did nothing; any other goes on with what is free.
-            load = load_batch if config.batch_id else load_unless_in_use
-            loaded = load(settings, content, batch_id, context.run.run_id)
-            if loaded is None:
-                context.log.info(f"{batch_id} is being loaded by another run.")
-                continue
-            reports.append(loaded)
-            context.log.info(_progress(batch_id, loaded))
-        report = LoadReport.merge(reports)
+        # Of a run that was requested before the setting was changed, only the tag is left.
+        key = context.partition_key if parallelism.partitions and context.has_partition_key else None
+        if key and is_repeated_by_hand(context.run):
+            config = config.model_copy(update={"batch_id": None})
+        report = _load(context, settings, content, config, key)
         for item in report.failed:
             context.log.warning(f"{item.bronze_path} is {item.status}: {(item.silver_errors or {}).get('message')}")
-        options = settings.source(source.name)
-        return dg.MaterializeResult(
-            metadata=describe_load(report, read_silver_manifest(settings, content, context.run.run_id)),
-            check_results=check_results(report, options),
-        )
+        metadata = describe_load(report, read_silver_manifest(settings, content, context.run.run_id))
+        if key and report.failed:
+            # Green would say that the item of this partition is in silver. The ledger tries again, not Dagster.
+            raise dg.Failure((report.failed[0].silver_errors or {}).get("message"), metadata=metadata, allow_retries=False)
+        return dg.MaterializeResult(metadata=metadata, check_results=check_results(report, settings.source(source.name)))
 
     return silver_asset
 
 
-def first_requested_at(instance: dg.DagsterInstance, run: dg.DagsterRun) -> datetime:
-    """Return when the run, or the first that it is a retry of, was requested: a retry then does what the first left."""
-    record = instance.get_run_record_by_id(run.root_run_id or run.run_id)
-    return record.create_timestamp if record else clock.now()
+def _load(
+    context: dg.AssetExecutionContext, settings: Settings, content: SilverContent, config: LoadConfig, partition_key: str | None
+) -> LoadReport:
+    requested_at = first_requested_at(context.instance, context.run)
+    if config.scope is not RunScope.pending:
+        context.log.info(f"To do the rest after a stop, launch this again with before: {config.before or requested_at.isoformat()}")
+    reports = []
+    for batch_id in which_batches(settings, content, config, requested_at, partition_key):
+        # A run for one batch must not end green when it did nothing; any other goes on with what is free.
+        load = load_batch if config.batch_id or partition_key else load_unless_in_use
+        loaded = load(settings, content, batch_id, context.run.run_id)
+        if loaded is None:
+            context.log.info(f"{batch_id} is being loaded by another run.")
+            continue
+        reports.append(loaded)
+        context.log.info(_progress(batch_id, loaded))
+    return LoadReport.merge(reports)
+
+
+def is_repeated_by_hand(run: dg.DagsterRun) -> bool:
+    """Whether a person launched the run as a re-execution of another: its batch is done, and they want its item loaded again.
+
+    Dagster's own retry goes on with the batch: it must not give an item that kills its workers new attempts.
+    """
+    return run.parent_run_id is not None and _RETRY_TAG not in run.tags
 
 
 def _column_schema(content: SilverContent) -> dg.TableSchema:
@@ -162,11 +201,6 @@ def _build_backfill(name: str) -> dg.ScheduleDefinition:
         return dg.RunRequest(run_key=before, run_config={"ops": {f"silver__{name}": {"config": config}}})
 
     return backfill
-
-
-def _build_reconcile_schedule(name: str, job: dg.JobDefinition) -> dg.ScheduleDefinition:
-    running = dg.DefaultScheduleStatus.RUNNING
-    return dg.ScheduleDefinition(name=f"reconcile_silver_{name}", job=job, cron_schedule="17 * * * *", default_status=running)
 
 
 def _build_reconcile(content: SilverContent) -> dg.JobDefinition:

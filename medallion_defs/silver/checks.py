@@ -1,9 +1,19 @@
-"""Asset checks of a silver load. They show; the gate is the load itself (an item above `max_rejected_share` is refused)."""
+"""Asset checks of silver: of a load, and whether a source is on time.
+
+They show; the gate is the load itself (an item above `max_rejected_share` is refused).
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import dagster as dg
+import psycopg
 
-from medallion_defs.core.settings import SourceSettings
+from medallion_defs.core.settings import Settings, SourceSettings
+from medallion_defs.core.timing import format_duration
 from medallion_defs.ops.file_ingestion import DatasetIngestion
+from medallion_defs.ops.lateness import SourceFacts, Verdict, judge_source, read_source_facts
+from medallion_defs.ops.watch import Look, Looker
 from medallion_defs.silver.load_run import LoadReport
 
 RECONCILES, FAILED, REJECTED, FLAGGED = "counts_reconcile", "all_items_loaded", "rejected_share", "flagged_share"
@@ -38,6 +48,28 @@ def check_results(report: LoadReport, options: SourceSettings) -> list[dg.AssetC
         _share(REJECTED, read - kept, read, options.warn_rejected_share),
         _share(FLAGGED, worst, kept, options.warn_flagged_share),
     ]
+
+
+def look_at_sources(names: Sequence[str]) -> Looker:
+    """Return the look at these sources: the ledger's facts, compared with what the settings expect."""
+
+    def look(connection: psycopg.Connection, settings: Settings, _positions: Mapping[str, int], now: datetime) -> list[Look]:
+        return [_look(facts, settings.source(facts.source_type), now) for facts in read_source_facts(connection, names)]
+
+    return look
+
+
+def _look(facts: SourceFacts, options: SourceSettings, now: datetime) -> Look:
+    numbers: dict[str, int | float | str] = {
+        "lag_seconds": 0.0 if facts.waits_since is None else (now - facts.waits_since).total_seconds(),
+        "max_lag": format_duration(options.max_lag),
+        "items_waiting": facts.waiting,
+        "items_dead": facts.dead,
+        "items_refused": facts.refused,
+        "last_item_at": "never" if facts.arrived_at is None else facts.arrived_at.isoformat(),
+        "expect_every": "no expectation" if options.expect_every is None else format_duration(options.expect_every),
+    }
+    return Look(Verdict(f"silver/{facts.source_type}", judge_source(facts, options, now), now), numbers)
 
 
 def _reconciles(item: DatasetIngestion) -> bool:

@@ -6,6 +6,9 @@ no network and no database; what it needs of time is the item's `fetched_at`.
 A source's `transform.py` has `Input` (a msgspec Struct: the canonical input record), `Row` (a msgspec Struct: the
 table's own columns, in order) and `transform(record: Input, item: ItemFacts) -> tuple`: the values of `Row`, jsonb
 columns as JSON text, then the quality flags joined by commas ("" = none). The engine puts `source_record` in front.
+
+A source whose files are each one row has `Row` and `read_file(path: Path, item: FileFacts) -> tuple` instead: the same
+values, made of the whole file. Reading that one file is its job; it is pure otherwise.
 """
 
 from dataclasses import dataclass
@@ -19,10 +22,12 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
 from medallion_defs.core.errors import TerminalError
+from medallion_defs.ops.item import Artifact
 
 RejectCode = Literal[
     "malformed_json", "malformed_csv", "invalid_encoding", "invalid_value", "missing_key",
     "nul_character", "record_too_long", "record_too_deep",
+    "empty_file", "not_html", "not_media",
 ]  # fmt: skip
 EXCERPT_BYTES = 1024
 
@@ -34,6 +39,26 @@ class ItemFacts:
     file_id: UUID
     filename: str
     fetched_at: datetime
+
+
+@dataclass(frozen=True)
+class FileFacts(ItemFacts):
+    """What `read_file` may know of its file besides. Of several artifacts, its file is the one named like the source's `artifact_type`.
+
+    Attributes:
+        external_id: the item's id as the source gave it (landing: the path below the source's folder).
+        bronze_path: the item's directory below `data/bronze`.
+        artifact: the file's name in that directory.
+        bytes, sha256: of the file, as bronze recorded them when it was published.
+        artifacts: all files of the directory, this one included.
+    """
+
+    external_id: str
+    bronze_path: str
+    artifact: str
+    bytes: int
+    sha256: str
+    artifacts: tuple[Artifact, ...] = ()
 
 
 class RejectedRecord(msgspec.Struct, frozen=True):
@@ -85,13 +110,34 @@ def silver_table(name: str, *columns: Column[object], key: str) -> Table:
         name,
         MetaData(),
         *columns,
-        Column("file_id", PG_UUID(as_uuid=True), nullable=False),
-        Column("source_record", BigInteger, nullable=False),
-        Column("quality_flags", ARRAY(Text), nullable=False, server_default=text("'{}'")),
-        Column("bronze_at", DateTime(timezone=True), nullable=False),
-        Column("change_seq", BigInteger, nullable=False, server_default=text("nextval('silver.change_seq')")),
-        Column("ingested_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
-        Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+        Column("file_id", PG_UUID(as_uuid=True), nullable=False, comment="bronze item that the row is made of"),
+        Column(
+            "source_record",
+            BigInteger,
+            nullable=False,
+            comment="record in the item: the line it starts on, or its position in a JSON array",
+        ),
+        Column(
+            "quality_flags",
+            ARRAY(Text),
+            nullable=False,
+            server_default=text("'{}'"),
+            comment="what is odd about the row; see docs/reference/quality-flags.md",
+        ),
+        Column("bronze_at", DateTime(timezone=True), nullable=False, comment="when the item was fetched; the latest wins a key"),
+        Column(
+            "change_seq",
+            BigInteger,
+            nullable=False,
+            server_default=text("nextval('silver.change_seq')"),
+            comment="position in the change feed",
+        ),
+        Column(
+            "ingested_at", DateTime(timezone=True), nullable=False, server_default=text("now()"), comment="when the row was first written"
+        ),
+        Column(
+            "updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()"), comment="when the row was last written"
+        ),
         schema="silver",
     )
     if [column.name for column in table.primary_key] != [key]:

@@ -20,8 +20,9 @@ import psycopg
 from medallion_defs.core import clock
 from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.ops.file_ingestion import DatasetIngestion
-from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, BronzeItem, decode_item
+from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, BronzeItem
 from medallion_defs.ops.ledger import Ledger
+from medallion_defs.ops.tombstone import REMOVED_FILE, Tombstone, decode_line
 
 Mode = Literal["scan", "index"]
 
@@ -111,7 +112,7 @@ def discover(
     folder = bronze_root / source_type
     position, problem = parse_cursor(cursor)
     if problem:
-        _LOG.warning("%s: %s", source_type, problem.message)
+        _LOG.warning("%s", problem.message, extra={"source": source_type})
     try:
         if _choose_mode(folder, mode, position) == "index":
             start = position if isinstance(position, IndexCursor) else IndexCursor()
@@ -140,7 +141,7 @@ def reconcile(connection: psycopg.Connection[Any], bronze_root: Path, source_typ
     registered, problems = 0, []
     for chunk in _chunks(sorted(set(names) - known)):
         new, wrong = _read_items(folder, chunk)
-        registered += ledger.register_published(new)
+        registered += _register(ledger, new)
         problems += wrong
     gone = tuple(f"{source_type}/{name}" for name in sorted(known - set(names)))
     return Reconciliation(directories=len(names), known=len(known), registered=registered, gone=gone, problems=tuple(problems))
@@ -196,7 +197,7 @@ def _discover_by_scan(ledger: Ledger, folder: Path, cursor: ScanCursor, deadline
     registered, problems = 0, []
     for chunk in _chunks([name for name in new if name > cursor.after]):
         items, wrong = _read_items(folder, chunk)
-        registered += ledger.register_published(items)
+        registered += _register(ledger, items)
         problems += wrong
         if time.monotonic() > deadline and chunk[-1] != new[-1]:
             rest = ScanCursor(after=_shown(chunk[-1])[:AFTER_CHARACTERS])
@@ -238,8 +239,7 @@ def _read_items(folder: Path, names: Iterable[str]) -> tuple[list[DatasetIngesti
     for name in names:
         path = f"{folder.name}/{_shown(name)}"
         try:
-            item = decode_item((folder / name / ITEM_FILE).read_bytes())
-            rows.append(_as_row(item, folder.name, name, now))
+            rows.append(_as_row(_read_entry(folder / name), folder.name, name, now))
         except OSError as error:
             problems.append(Problem(path, f"has no readable {ITEM_FILE} ({error.strerror}). Move it out of bronze, or restore the file."))
         except (ValueError, RecursionError, TerminalError) as error:
@@ -311,7 +311,7 @@ def _parse_lines(lines: Sequence[bytes], source_type: str, position: int) -> tup
     rows, problems, now = [], [], clock.now()
     for line in lines:
         try:
-            rows.append(_as_row(decode_item(line), source_type, None, now))
+            rows.append(_as_row(decode_line(line), source_type, None, now))
         except (ValueError, RecursionError, TerminalError) as error:
             text = f"the line at byte {position} is not an item of this source: {error}. It was passed over; {_REINDEX}."
             problems.append(Problem(f"{source_type}/{INDEX_FILE}", text))
@@ -322,20 +322,36 @@ def _parse_lines(lines: Sequence[bytes], source_type: str, position: int) -> tup
 def _register_unknown(ledger: Ledger, rows: Sequence[DatasetIngestion]) -> int:
     # Asking first: after a reindex nearly every line is known, and a refused insert costs ten times a look.
     by_path = {row.bronze_path: row for row in rows if row.bronze_path}
-    return ledger.register_published(by_path[path] for path in ledger.unknown_paths(list(by_path)))
+    unknown = ledger.unknown_paths(list(by_path))
+    # A tombstone is registered whether or not its path is known: its item's own line, read first, may have made the path known.
+    return _register(ledger, [row for path, row in by_path.items() if path in unknown or row.bronze_removed_at])
 
 
 # -- both --------------------------------------------------------------------------------------------------------------
 
 
-def _as_row(item: BronzeItem, source_type: str, directory: str | None, at: datetime) -> DatasetIngestion:
+def _register(ledger: Ledger, rows: Sequence[DatasetIngestion]) -> int:
+    removed = [row for row in rows if row.bronze_removed_at]
+    registered = ledger.register_published(row for row in rows if not row.bronze_removed_at)
+    return registered + (ledger.register_removed(removed) if removed else 0)
+
+
+def _read_entry(directory: Path) -> BronzeItem | Tombstone:
+    try:
+        return decode_line((directory / REMOVED_FILE).read_bytes())
+    except FileNotFoundError:
+        return decode_line((directory / ITEM_FILE).read_bytes())
+
+
+def _as_row(entry: BronzeItem | Tombstone, source_type: str, directory: str | None, at: datetime) -> DatasetIngestion:
+    item = entry.item if isinstance(entry, Tombstone) else entry
     if item.source_type != source_type:
         raise TerminalError(f"it is of source '{item.source_type}', not '{source_type}'")
     if directory is not None and item.directory != directory:
         raise TerminalError(f"it belongs to the directory '{item.directory}'")
     if not item.directory or item.directory.startswith(".") or "/" in item.directory:
         raise TerminalError(f"'{item.directory}' is not the name of an item directory")
-    return DatasetIngestion.published(item, at)
+    return DatasetIngestion.buried(entry, at) if isinstance(entry, Tombstone) else DatasetIngestion.published(entry, at)
 
 
 def _shown(name: str) -> str:

@@ -6,7 +6,7 @@ into the source's `Input`); whatever fails there, and everything else, takes the
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
@@ -39,6 +39,7 @@ Transform = Callable[[Any, ItemFacts], Row]
 _ENGINE_FILES = ("contract.py", "reader.py", "csv_reader.py", "json_reader.py", "expressions.py", "recipes.py", "extract.py")
 _CONTENT_FILES = ("transform.py", "tables.py", "source.py")
 
+_BACKSLASH = 0x5C
 _NUL_ESCAPE = rb"\u0000"
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000|\x00")
 _RECORD_ERRORS = (InvalidRecord, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -125,14 +126,20 @@ class RowBuilder:
         self._fields, self._attributes = recipe.column_expressions, recipe.attribute_expressions
         self._known = recipe.ignore | (recipe.used_columns if recipe.columns else frozenset(parser.input_type.__struct_fields__))
 
-    def from_json(self, number: int, raw: bytes) -> Row | RejectedRecord | None:
-        """Make a row of JSON text; None for blank text. The hot path: 2 µs for 240 bytes, so measure before adding to it."""
-        if self._is_canonical and _NUL_ESCAPE not in raw:
-            try:
-                return (number, *self._transform(self._decode(raw), self._item))
-            except _RECORD_ERRORS:
-                return self._explain_json(number, raw)
-        return self._explain_json(number, raw)
+    def from_json(self, records: Iterable[tuple[int, bytes]]) -> Iterator[Row | RejectedRecord]:
+        """Make a row of each numbered JSON text that is not blank. The hot path: 1.2 µs for 240 bytes, so measure before adding to it."""
+        decode, transform, item, is_canonical = self._decode, self._transform, self._item, self._is_canonical
+        for number, raw in records:
+            # Looking for one byte, as a number, costs a tenth of looking for the escape itself.
+            if is_canonical and (_BACKSLASH not in raw or _NUL_ESCAPE not in raw):
+                try:
+                    row: Row | RejectedRecord | None = (number,) + transform(decode(raw), item)  # noqa: RUF005 - unpacking is twice as slow
+                except _RECORD_ERRORS:
+                    row = self._explain_json(number, raw)
+            else:
+                row = self._explain_json(number, raw)
+            if row is not None:
+                yield row
 
     def _explain_json(self, number: int, raw: bytes) -> Row | RejectedRecord | None:
         """Take the long way, which names the fault, and which an unknown field does not stop."""
@@ -168,7 +175,6 @@ class RowBuilder:
 
 
 def _read_json_lines(file: InputFile, builder: RowBuilder) -> Iterator[Row | RejectedRecord]:
-    from_json = builder.from_json
     number = 0
     for batch in read_lines(read_chunks(file)):
         if isinstance(batch, OverlongLine):
@@ -177,18 +183,16 @@ def _read_json_lines(file: InputFile, builder: RowBuilder) -> Iterator[Row | Rej
             continue
         if number == 0:
             _require_lines(file, batch[0].strip())
-        for line in batch:
-            number += 1
-            row = from_json(number, line)
-            if row is not None:
-                yield row
+        yield from builder.from_json(enumerate(batch, number + 1))
+        number += len(batch)
 
 
 def _read_json_array(file: InputFile, builder: RowBuilder) -> Iterator[Row | RejectedRecord]:
     for element in ArrayReader(file):
-        row = element if isinstance(element, RejectedRecord) else builder.from_json(*element)
-        if row is not None:
-            yield row
+        if isinstance(element, RejectedRecord):
+            yield element
+        else:
+            yield from builder.from_json([element])
 
 
 def _read_csv(file: InputFile, recipe: Recipe, builder: RowBuilder) -> Iterator[Row | RejectedRecord]:

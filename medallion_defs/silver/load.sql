@@ -2,16 +2,18 @@
 --
 -- {table} is the table and {key} its key; {own} are its own columns, {staged_own} and the like the same columns qualified.
 -- Names that the loader adds begin with stage_, so that no column of a source can collide with them. stage_item numbers the
--- items from the oldest to the newest: of two records of a key, the greater (stage_item, source_record) wins.
+-- items from the oldest to the newest: of two records of a key, the greater (stage_item, source_record) wins. It is the place of
+-- the item in the arrays file_ids and bronze_ats, too: a join with a table of items costs ten times as much per row.
 
 -- name: create_stage
 CREATE TEMP TABLE stage_rows ON COMMIT DROP AS
-SELECT 0 AS stage_item, 0::bigint AS source_record, {own}, ''::text AS quality_flags, NULL::jsonb AS stage_rejection
+SELECT 0::bigint AS source_record, {own}, ''::text AS quality_flags, 0 AS stage_item, NULL::jsonb AS stage_rejection
 FROM {table}
 WITH NO DATA
 
--- name: create_items
-CREATE TEMP TABLE stage_items (stage_item integer, file_id uuid, bronze_at timestamptz) ON COMMIT DROP
+-- name: create_reject_index
+-- Filled while the server waits for the client; finding the few rejects by reading all rows would be time on top.
+CREATE INDEX ON pg_temp.stage_rows (stage_item) WHERE stage_rejection IS NOT NULL
 
 -- name: create_known
 CREATE TEMP TABLE stage_known ON COMMIT DROP AS
@@ -32,10 +34,6 @@ SELECT set_config('work_mem', '128MB', true), set_config('default_statistics_tar
 -- Without it the planner takes the batch for a handful of rows, and joins a million of them in a nested loop.
 ANALYZE pg_temp.stage_rows (stage_item, stage_rejection, {key})
 
--- name: add_items
-INSERT INTO pg_temp.stage_items
-SELECT * FROM unnest(%(numbers)s::integer[], %(file_ids)s::uuid[], %(bronze_ats)s::timestamptz[])
-
 -- name: discard_records
 DELETE FROM pg_temp.stage_rows
 WHERE stage_item = ANY(%(failed)s) OR (stage_item = ANY(%(refused)s) AND stage_rejection IS NULL)
@@ -48,13 +46,12 @@ SELECT pg_advisory_xact_lock(%(table)s::regclass::oid::bigint), current_setting(
 SELECT nextval('silver.change_seq')
 
 -- name: forget_rejects
-DELETE FROM silver.rejected_rows AS old USING pg_temp.stage_items AS item WHERE old.file_id = item.file_id
+DELETE FROM {rejects} WHERE file_id = ANY(%(complete)s)
 
 -- name: keep_rejects
-INSERT INTO silver.rejected_rows (file_id, source_record, error_code, message, excerpt)
-SELECT item.file_id, staged.source_record, rejection.error_code, rejection.message, rejection.excerpt
+INSERT INTO {rejects} (file_id, source_record, error_code, message, excerpt)
+SELECT (%(file_ids)s::uuid[])[staged.stage_item], staged.source_record, rejection.error_code, rejection.message, rejection.excerpt
 FROM pg_temp.stage_rows AS staged
-JOIN pg_temp.stage_items AS item USING (stage_item)
 CROSS JOIN jsonb_to_record(staged.stage_rejection) AS rejection (error_code text, message text, excerpt text)
 WHERE staged.stage_rejection IS NOT NULL
 
@@ -62,25 +59,32 @@ WHERE staged.stage_rejection IS NOT NULL
 -- The keys that silver has already: the newest staged record of each against the row there.
 INSERT INTO pg_temp.stage_known
 SELECT DISTINCT ON ({staged_key})
-    {staged_own}, {staged_flags}, item.file_id, staged.source_record, item.bronze_at,
-    (item.bronze_at, item.file_id, staged.source_record) >= (present.bronze_at, present.file_id, present.source_record),
-    (item.bronze_at, item.file_id, staged.source_record) > (present.bronze_at, present.file_id, present.source_record),
+    {staged_own}, {staged_flags}, staged.file_id, staged.source_record, staged.bronze_at,
+    (staged.bronze_at, staged.file_id, staged.source_record) >= (present.bronze_at, present.file_id, present.source_record),
+    (staged.bronze_at, staged.file_id, staged.source_record) > (present.bronze_at, present.file_id, present.source_record),
     ROW({staged_own}, {staged_flags}) IS DISTINCT FROM ROW({present_own}, present.quality_flags)
-FROM pg_temp.stage_rows AS staged
+FROM (
+    SELECT *, (%(file_ids)s::uuid[])[stage_item] AS file_id, (%(bronze_ats)s::timestamptz[])[stage_item] AS bronze_at
+    FROM pg_temp.stage_rows
+    WHERE stage_rejection IS NULL
+) AS staged
 JOIN {table} AS present ON {present_key} = {staged_key}
-JOIN pg_temp.stage_items AS item USING (stage_item)
-WHERE staged.stage_rejection IS NULL
 ORDER BY {staged_key}, staged.stage_item DESC, staged.source_record DESC
 
 -- name: insert_new
 -- In key order: pages of the key's index are then filled one after another, which is worth more than anything a client can do.
+-- What can be worked out after the sort is not carried through it.
 INSERT INTO {table} ({own}, quality_flags, file_id, source_record, bronze_at)
-SELECT DISTINCT ON ({staged_key}) {staged_own}, {staged_flags}, item.file_id, staged.source_record, item.bronze_at
-FROM pg_temp.stage_rows AS staged
-JOIN pg_temp.stage_items AS item USING (stage_item)
-WHERE staged.stage_rejection IS NULL
-  AND NOT EXISTS (SELECT FROM pg_temp.stage_known AS known WHERE {known_key} = {staged_key})
-ORDER BY {staged_key}, staged.stage_item DESC, staged.source_record DESC
+SELECT
+    {staged_own}, {staged_flags},
+    (%(file_ids)s::uuid[])[staged.stage_item], staged.source_record, (%(bronze_ats)s::timestamptz[])[staged.stage_item]
+FROM (
+    SELECT DISTINCT ON ({staged_key}) *
+    FROM pg_temp.stage_rows AS staged
+    WHERE stage_rejection IS NULL
+      AND NOT EXISTS (SELECT FROM pg_temp.stage_known AS known WHERE {known_key} = {staged_key})
+    ORDER BY {staged_key}, stage_item DESC, source_record DESC
+) AS staged
 
 -- name: count_created
 -- From the change feed: cheaper than RETURNING, which would keep a copy of every row. The upper bound excludes nothing; without
@@ -105,4 +109,4 @@ WHERE stage_is_current
 GROUP BY file_id
 
 -- name: drop_stage
-DROP TABLE pg_temp.stage_rows, pg_temp.stage_items, pg_temp.stage_known
+DROP TABLE pg_temp.stage_rows, pg_temp.stage_known

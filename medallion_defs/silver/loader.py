@@ -73,7 +73,7 @@ def load_items(
     queries = StageQueries(table)
     staged = stage_items(connection, queries, items)
     for item in staged:
-        _refuse_if_mostly_rejected(item, max_rejected_share)
+        _refuse_if_mostly_rejected(item, max_rejected_share, queries.rejects_name)
     outcomes = _merge(connection, queries, staged)
     return [_as_load(item, *outcomes.get(item.facts.file_id, (0, 0, 0))) for item in staged]
 
@@ -91,12 +91,12 @@ def classify_database_error(error: psycopg.Error) -> TransientError | TerminalEr
     return TerminalError(f"{message} Nothing of the batch was loaded.")
 
 
-def _refuse_if_mostly_rejected(item: StagedItem, max_share: float) -> None:
+def _refuse_if_mostly_rejected(item: StagedItem, max_share: float, rejects: str) -> None:
     read = item.rows + item.rejected
     if item.error is None and read and item.rejected / read > max_share:
         item.error = TerminalError(
             f"{item.facts.filename}: {item.rejected} of {read} records were rejected ({item.rejected / read:.1%}), "
-            f"more than the {max_share:.1%} allowed. No row was loaded. See silver.rejected_rows for the reasons, then mend the file "
+            f"more than the {max_share:.1%} allowed. No row was loaded. See {rejects} for the reasons, then mend the file "
             "or the transform, or raise max_rejected_share."
         )
 
@@ -104,14 +104,16 @@ def _refuse_if_mostly_rejected(item: StagedItem, max_share: float) -> None:
 def _merge(connection: psycopg.Connection, queries: StageQueries, staged: list[StagedItem]) -> dict[UUID, tuple[int, int, int]]:
     """Write the staged records; return (created, updated, unchanged) by file."""
     run = connection.execute
+    facts = [item.facts for item in sorted(staged, key=lambda item: item.number)]
+    origins = {"file_ids": [each.file_id for each in facts], "bronze_ats": [each.fetched_at for each in facts]}
     _settle_stage(connection, queries, staged)
     _lock(connection, queries)
-    run(queries["forget_rejects"])
+    run(queries["forget_rejects"], {"complete": [item.facts.file_id for item in staged if item.is_complete]})
     if any(item.rejected for item in staged):
-        run(queries["keep_rejects"])
+        run(queries["keep_rejects"], origins)
     ((position,),) = run(queries["draw_position"])
-    run(queries["compare_known"])
-    inserted = run(queries["insert_new"]).rowcount
+    run(queries["compare_known"], origins)
+    inserted = run(queries["insert_new"], origins).rowcount
     contributors = [item.facts.file_id for item in staged if item.error is None and item.rows]
     # One large file is the common case, and needs no look at a million rows.
     new = [(contributors[0], inserted)] if len(contributors) == 1 else run(queries["count_created"], {"position": position})
@@ -128,15 +130,6 @@ def _settle_stage(connection: psycopg.Connection, queries: StageQueries, staged:
     refused = [item.number for item in staged if item.is_complete and item.error]
     if failed or refused:
         connection.execute(queries["discard_records"], {"failed": failed, "refused": refused})
-    complete = [item for item in staged if item.is_complete]
-    connection.execute(
-        queries["add_items"],
-        {
-            "numbers": [item.number for item in complete],
-            "file_ids": [item.facts.file_id for item in complete],
-            "bronze_ats": [item.facts.fetched_at for item in complete],
-        },
-    )
     connection.execute(queries["set_memory"])
     connection.execute(queries["analyze_stage"])
 

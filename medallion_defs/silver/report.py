@@ -6,7 +6,8 @@ import dagster as dg
 
 from medallion_defs.core import db
 from medallion_defs.core.settings import Settings
-from medallion_defs.ops.manifest import as_metadata, manifest_metadata, markdown_table, rates
+from medallion_defs.core.timing import stage_timing
+from medallion_defs.ops.manifest import as_metadata, manifest_metadata, markdown_table
 from medallion_defs.ops.run_manifest import SHOWN_FILES, Manifest, find_manifest
 from medallion_defs.silver.discovery import Reconciliation
 from medallion_defs.silver.load_run import LoadReport, SilverContent
@@ -31,7 +32,7 @@ def describe_load(report: LoadReport, manifest: Manifest | None) -> dict[str, dg
             **totals,
             "rows_flagged": sum(report.rows_by_flag.values()),
             "bytes": size,
-            **rates(totals["rows_read"], size, report.seconds),
+            **stage_timing(report.seconds, rows=totals["rows_read"], bytes=size),
         }
     )
 

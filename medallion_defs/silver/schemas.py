@@ -20,11 +20,12 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def build_schemas(package: str = "medallion_defs.sources") -> dict[str, str]:
-    """Return `{file name: JSON text}` for all sources: `{source}.input.json` and `{source}.row.json`; and `run.manifest.json`."""
+    """Return `{file name: JSON text}`: `{source}.row.json`, `{source}.input.json` of sources of records, and `run.manifest.json`."""
     made = {"run.manifest.json": _format({"$schema": _DIALECT, **Manifest.model_json_schema(mode="serialization")})}
     for name, module in load_content(package, "transform").items():
-        for kind, struct in (("input", module.Input), ("row", module.Row)):
-            made[f"{name}.{kind}.json"] = _schema_text(struct)
+        made[f"{name}.row.json"] = _schema_text(module.Row)
+        if hasattr(module, "Input"):
+            made[f"{name}.input.json"] = _schema_text(module.Input)
     return made
 
 

@@ -20,6 +20,7 @@ from sqlalchemy import Table
 from medallion_defs.core.errors import MedallionError
 from medallion_defs.core.sql import load_queries
 from medallion_defs.silver.contract import ItemFacts, RejectedRecord
+from medallion_defs.silver.tables import REJECTED_ROWS
 
 QUERIES = load_queries(__package__, "load.sql")
 Record = tuple[Any, ...] | RejectedRecord
@@ -52,10 +53,17 @@ class StageQueries:
     def __init__(self, table: Table) -> None:
         self.own = own_columns(table)
         self.table_name = sql.Identifier(str(table.schema), table.name).as_string()
+        self.rejects_name = ".".join(rejects_table(table))
         self._names = _names(table, self.own)
 
     def __getitem__(self, name: str) -> sql.Composed:
         return sql.SQL(QUERIES[name]).format(**self._names)
+
+
+def rejects_table(table: Table) -> tuple[str, str]:
+    """Return schema and name of the table for rejected records: the one that `table` names in its `info`, or silver's."""
+    named: tuple[str, str] | None = table.info.get("rejects")
+    return named or (str(REJECTED_ROWS.schema), REJECTED_ROWS.name)
 
 
 def own_columns(table: Table) -> list[str]:
@@ -75,7 +83,7 @@ def stage_items(
     """
     batch = list(items)
     numbers = _number_items([facts for facts, _ in batch])
-    for name in ("create_stage", "create_items", "create_known"):
+    for name in ("create_stage", "create_reject_index", "create_known"):
         connection.execute(queries[name])
     with connection.cursor() as cursor:
         cursor.adapters.register_dumper(None, _JsonTextDumper)
@@ -98,15 +106,16 @@ def _stage_item(copy: psycopg.Copy, item: StagedItem, records: Iterator[Record],
 
 def _copy_records(copy: psycopg.Copy, item: StagedItem, records: Iterator[Record], flags: Counter[str], nulls: tuple[None, ...]) -> None:
     # The hot loop of every load: a local name or a call more here is a few percent.
-    write, number, rows, rejected = copy.write_row, item.number, 0, 0
+    write, rows, rejected = copy.write_row, 0, 0
+    row_end = (item.number, None)
     for record in records:
         if type(record) is tuple:
-            write((number, *record, None))
+            write(record + row_end)
             rows += 1
             if record[-1]:
                 flags[record[-1]] += 1
         elif isinstance(record, RejectedRecord):
-            write((number, record.source_record, *nulls, "", _encode_rejection(record)))
+            write((record.source_record, *nulls, "", item.number, _encode_rejection(record)))
             rejected += 1
         else:
             raise TypeError(f"{item.facts.filename}: an extraction yields tuples and RejectedRecords, not {type(record).__name__}.")
@@ -121,8 +130,8 @@ def _encode_rejection(record: RejectedRecord) -> str:
 
 
 def _number_items(facts: list[ItemFacts]) -> dict[UUID, int]:
-    """Number the files from the oldest to the newest."""
-    numbers = {file_id: number for number, (_, file_id) in enumerate(sorted((each.fetched_at, each.file_id) for each in facts))}
+    """Number the files from the oldest to the newest, from 1."""
+    numbers = {file_id: number for number, (_, file_id) in enumerate(sorted((each.fetched_at, each.file_id) for each in facts), start=1)}
     if len(numbers) < len(facts):
         raise ValueError("A file comes twice in the batch: which of its rows would win is not defined.")
     return numbers
@@ -155,6 +164,7 @@ def _names(table: Table, own: list[str]) -> dict[str, sql.Composable]:
         "table": sql.Identifier(str(table.schema), table.name),
         "own": sql.SQL(", ").join(map(sql.Identifier, own)),
         "key": sql.Identifier(key),
+        "rejects": sql.Identifier(*rejects_table(table)),
         "staged_flags": sql.SQL(_FLAGS),
     }
     for alias in ("staged", "present", "known"):

@@ -8,12 +8,34 @@ METADATA = MetaData()
 REJECTED_ROWS = Table(
     "rejected_rows",
     METADATA,
-    Column("file_id", UUID(as_uuid=True), nullable=False),
-    Column("source_record", BigInteger, nullable=False),
-    Column("error_code", Text, nullable=False),
-    Column("message", Text, nullable=False),
+    Column("file_id", UUID(as_uuid=True), nullable=False, comment="bronze item"),
+    Column(
+        "source_record", BigInteger, nullable=False, comment="record in the item: the line it starts on, or its position in a JSON array"
+    ),
+    Column("error_code", Text, nullable=False, comment="stable word to group by"),
+    Column("message", Text, nullable=False, comment="what is wrong with which field"),
     Column("excerpt", Text, nullable=False, comment="start of the raw record, at most 1 KB"),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()"), comment="when the item was loaded"),
     PrimaryKeyConstraint("file_id", "source_record"),
     schema="silver",
+)
+
+VARIANT_LOADS = Table(
+    "variant_loads",
+    METADATA,
+    Column("source_type", Text, nullable=False, comment="the source"),
+    Column("variant", Text, nullable=False, comment="the variant of its transform"),
+    Column("file_id", UUID(as_uuid=True), nullable=False, comment="the bronze item"),
+    Column("run_id", Text, nullable=False, comment="the run that loaded the item last"),
+    Column("code_version", Text, nullable=False, comment="of the variant; all items of a variant have the same"),
+    Column("rows_read", BigInteger, nullable=False, comment="created + updated + unchanged + duplicate + rejected"),
+    Column("rows_created", BigInteger, nullable=False, comment="keys that the variant's table did not have"),
+    Column("rows_updated", BigInteger, nullable=False, comment="newest of their key, and other content than the row there"),
+    Column("rows_unchanged", BigInteger, nullable=False, comment="newest of their key, the same content"),
+    Column("rows_duplicate", BigInteger, nullable=False, comment="lost against a newer record of their key"),
+    Column("rows_rejected", BigInteger, nullable=False, comment="records that cannot be a row"),
+    Column("error", Text, comment="why nothing of the item is in the variant's table; NULL when it is"),
+    Column("loaded_at", DateTime(timezone=True), nullable=False, server_default=text("now()"), comment="when the item was tried last"),
+    PrimaryKeyConstraint("source_type", "variant", "file_id"),
+    schema="silver_experiments",
 )

@@ -16,6 +16,9 @@ from medallion_defs.stack.child import MARK
 from medallion_defs.stack.databases import Databases
 
 LOCATIONS = ("bronze", "silver", "gold")
+JSON_LOGS = ("--log-format", "json")
+"""Of every Dagster process: its log file has one JSON object a line, with the keys of `core/logging.py`."""
+
 _LEFT_OPEN = "The host stopped while this run was in progress; closed by the next start of Medallion. Its work will be done by another run."
 
 
@@ -61,7 +64,8 @@ def write_workspace(path: Path, sockets: Mapping[str, Path]) -> None:
 def code_server_command(scripts: Path, location: str, socket: Path, root: Path) -> Sequence[str]:
     """Return the command of the code server of one location."""
     module = f"medallion_defs.locations.{location}"
-    return [str(scripts / "dagster"), "api", "grpc", "--socket", str(socket), "--location-name", location, "-m", module, "-d", str(root)]
+    where = ["--socket", str(socket), "--location-name", location, "-m", module, "-d", str(root)]
+    return [str(scripts / "dagster"), "api", "grpc", *where, *JSON_LOGS]
 
 
 def close_left_runs() -> int:

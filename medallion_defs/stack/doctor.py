@@ -11,9 +11,11 @@ from typing import Literal
 
 import psycopg
 
+from medallion_defs.core import db
 from medallion_defs.core.content import content_names
 from medallion_defs.core.errors import MedallionError
-from medallion_defs.core.settings import Settings, process_environment
+from medallion_defs.core.settings import GenaiSettings, Settings, process_environment
+from medallion_defs.silver.partitions import too_many_items
 from medallion_defs.stack.databases import check_urls, embedded_postgres
 from medallion_defs.stack.health import is_port_free
 from medallion_defs.stack.lock import lock_holder
@@ -52,6 +54,8 @@ def examine(settings: Settings, port: int) -> list[Finding]:
         lambda: _check_port(settings.data_path, port),
         lambda: _check_database(settings),
         lambda: _check_landing(settings),
+        lambda: _check_parallelism(settings),
+        lambda: judge_gemini(settings.genai),
     ]
     return [check() for check in checks]
 
@@ -72,6 +76,18 @@ def judge_disk(free_bytes: int, folder: Path) -> Finding:
     if free_bytes < _SPARSE_BYTES:
         return Finding("disk", "warning", detail, "Enough to start; raw files and two indexed copies of their rows need more.")
     return Finding("disk", "ok", detail)
+
+
+def judge_gemini(settings: GenaiSettings) -> Finding:
+    """Tell whether tasks that ask a model would be answered, and by whom. Never shows the key."""
+    has_key = settings.api_key is not None and bool(settings.api_key.get_secret_value().strip())
+    if settings.names_emulator:
+        remedy = "For real labels, unset genai.base_url and set MEDALLION_GENAI__API_KEY."
+        return Finding("Gemini", "warning", f"the emulator at {settings.base_url} answers: all answers are made up", remedy)
+    if has_key:
+        return Finding("Gemini", "ok", f"a key is set; at most {settings.max_usd_per_day} USD a day")
+    remedy = "Set MEDALLION_GENAI__API_KEY, or name the emulator: see docs/gemini.md."
+    return Finding("Gemini", "warning", "no key: tasks that ask a model wait, everything else runs", remedy)
 
 
 def _check_python() -> Finding:
@@ -147,6 +163,25 @@ def _check_landing(settings: Settings) -> Finding:
     missing = [name for name in known if name not in present]
     note = f"; made at the next start: {', '.join(missing)}" if missing else ""
     return Finding("landing", "ok", f"{settings.landing_path}{note}")
+
+
+def _check_parallelism(settings: Settings) -> Finding:
+    singly = [name for name in content_names("medallion_defs.sources") if settings.source(name).parallelism == "item"]
+    if not singly:
+        return Finding("parallelism", "ok", "every source in microbatches")
+    detail = f"one run an item: {', '.join(singly)}"
+    embedded = None if settings.database_url else embedded_postgres(settings.data_path)
+    if embedded and not embedded.pid():
+        return Finding("parallelism", "ok", f"{detail} (items are not counted while Postgres does not run)")
+    reached = settings.model_copy(update={"database_url": embedded.url()}) if embedded else settings
+    try:
+        with db.connect(reached, "medallion_console") as connection:
+            wrong = [found for name in singly if (found := too_many_items(connection, name))]
+    except (MedallionError, psycopg.Error) as error:
+        return Finding("parallelism", "warning", f"{detail}; the items cannot be counted: {error}", "See what is said of Postgres.")
+    if wrong:
+        return Finding("parallelism", "problem", " ".join(what for what, _ in wrong), " ".join(remedy for _, remedy in wrong))
+    return Finding("parallelism", "ok", detail)
 
 
 def _nearest(folder: Path) -> Path:

@@ -1,8 +1,14 @@
-"""Log files of the stack's processes: their end for a message, their errors for the terminal, a cap on their size."""
+"""Log files of the stack's processes: their end for a message, their errors for the terminal, a cap on their size.
 
+The lines are JSON, of our code and of Dagster's (`--log-format json`), but for what a process says before it has set that up, and
+for Postgres; here they are turned back into words.
+"""
+
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 MOST_LOG_BYTES = 20 * 1024**2
 _TAIL_BYTES = 64 * 1024
@@ -21,7 +27,8 @@ def tail(log: Path, lines: int = 12, start: int = 0) -> str:
         size = file.seek(0, 2)
         file.seek(max(start, size - _TAIL_BYTES) if start <= size else 0)
         text = file.read().decode("utf-8", "replace")
-    return "\n".join(_COLOUR.sub("", line) for line in text.splitlines()[-lines:])
+    read = [_read_line(line) for line in text.splitlines()[-lines:]]
+    return "\n".join(f"{line.words}\n{line.traceback}" if line.traceback else line.words for line in read)
 
 
 def cap_log(log: Path, most_bytes: int = MOST_LOG_BYTES) -> None:
@@ -62,6 +69,26 @@ class ErrorRelay:
 
 def shorten_errors(text: str) -> list[str]:
     """Return the error lines of `text`, without colour, cut to a terminal's measure."""
-    found = [line[:_MOST_CHARACTERS] for line in _COLOUR.sub("", text).splitlines() if _ERROR.search(line) and not _SAID_TWICE.match(line)]
+    found = [line.words[:_MOST_CHARACTERS] for line in map(_read_line, text.splitlines()) if line.is_error]
     more = len(found) - _MOST_LINES
     return [*found[:_MOST_LINES], f"… and {more} more"] if more > 0 else found
+
+
+class _Line(NamedTuple):
+    """A log line for a person: time, level and words of a JSON line, another as it is, without colour."""
+
+    words: str
+    traceback: str
+    is_error: bool
+
+
+def _read_line(line: str) -> _Line:
+    try:
+        entry = json.loads(line) if line.startswith("{") else None
+    except ValueError:  # the end of a line that was cut, or words in braces
+        entry = None
+    if not isinstance(entry, dict) or "event" not in entry:
+        words = _COLOUR.sub("", line)
+        return _Line(words, "", bool(_ERROR.search(words)) and not _SAID_TWICE.match(words))
+    level = str(entry.get("level", "")).upper()
+    return _Line(f"{entry.get('timestamp', '')} {level} {entry['event']}", str(entry.get("exception", "")), bool(_ERROR.search(level)))

@@ -1,10 +1,17 @@
-"""Bring Medallion's database to the newest schema: the migrations under `migrations/`, run by Alembic."""
+"""Bring Medallion's database to the newest schema: the migrations under `migrations/`, run by Alembic.
+
+Then the views that follow from the code and not from a migration: one per labeling task.
+"""
 
 from pathlib import Path
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
+
+from medallion_defs.labeling.label_views import drop_views, refresh_views
+from medallion_defs.labeling.registry import load_tasks
 
 
 def migrate(root: Path, database_url: str) -> str:
@@ -13,8 +20,24 @@ def migrate(root: Path, database_url: str) -> str:
     Safe to call at any time and from several processes at once.
     """
     config = alembic_config(root, database_url)
+    newest = newest_revision(config)
+    with psycopg.connect(database_url) as connection:
+        if _revision(connection) not in (None, newest):
+            # A view would keep a migration from changing a table that it reads.
+            drop_views(connection)
     command.upgrade(config, "head")
-    return newest_revision(config)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext('medallion migrate'))")
+        refresh_views(connection, [task.spec for task in load_tasks().values()])
+    return newest
+
+
+def _revision(connection: psycopg.Connection) -> str | None:
+    """Return the revision that the database has; None: it is new."""
+    if connection.execute("SELECT to_regclass('ops.schema_versions')").fetchone() == (None,):
+        return None
+    row = connection.execute("SELECT version_num FROM ops.schema_versions").fetchone()
+    return str(row[0]) if row else None
 
 
 def write_migration(root: Path, database_url: str, message: str) -> Path:

@@ -193,6 +193,8 @@ class EmbeddedPostgres:
             str(binaries() / "postgres"), "-D", str(self.cluster), "-k", str(self.socket_folder), "-h", "",
             "-c", f"shared_buffers={shared_buffers_mb()}MB", "-c", "max_wal_size=4GB", "-c", "checkpoint_timeout=15min",
             "-c", "max_connections=200", "-c", "timezone=UTC", "-c", "log_timezone=UTC",
+            # A load fills the log's buffers several times within the usual 200 ms, and would write them to the disk itself.
+            "-c", "wal_writer_delay=10ms",
         ]  # fmt: skip
         cap_log(self.log)
         deadline = time.monotonic() + _LEFT_OVER_SECONDS

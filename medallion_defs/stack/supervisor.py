@@ -19,9 +19,18 @@ from typing import Literal
 from medallion_defs.core import clock
 from medallion_defs.core.content import content_names
 from medallion_defs.core.errors import ConfigurationError, TransientError
+from medallion_defs.core.logging import encode_line
 from medallion_defs.core.settings import Settings, process_environment
 from medallion_defs.stack.child import Child, describe_exit, kill_left_over, stop_children
-from medallion_defs.stack.dagster_home import LOCATIONS, code_server_command, home_folder, prepare_home, stack_environment, write_workspace
+from medallion_defs.stack.dagster_home import (
+    JSON_LOGS,
+    LOCATIONS,
+    code_server_command,
+    home_folder,
+    prepare_home,
+    stack_environment,
+    write_workspace,
+)
 from medallion_defs.stack.databases import Databases, check_urls, is_dagster_database_ready, open_databases
 from medallion_defs.stack.health import accepts_connections, find_free_port, is_port_free, read_health
 from medallion_defs.stack.lock import stack_lock
@@ -184,8 +193,9 @@ class Supervisor:
             for location, socket in self.sockets.items()
         ]
         closer = make("left-runs", [sys.executable, "-m", "medallion_defs.stack.dagster_home"])
-        web = [str(scripts / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(self.port), *workspace]
-        self.children = [*servers, make("daemon", [str(scripts / "dagster-daemon"), "run", *workspace]), make("web", web)]
+        web = [str(scripts / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(self.port), *workspace, *JSON_LOGS]
+        daemon = [str(scripts / "dagster-daemon"), "run", *workspace, *JSON_LOGS]
+        self.children = [*servers, make("daemon", daemon), make("web", web)]
         self.relays = {child.name: ErrorRelay.from_now(child.log) for child in self.children}
         self._write_state()
         return closer
@@ -279,7 +289,7 @@ class Supervisor:
 
     def _tell(self, text: str) -> None:
         with (self.home / "logs" / "up.log").open("a", encoding="utf-8") as log:
-            log.write(f"{clock.now():%Y-%m-%d %H:%M:%S} {text}\n")
+            log.write(encode_line(clock.now(), "info", __name__, text) + "\n")
         try:
             self.say(text)
         except OSError:  # the terminal is gone (SIGHUP follows); the log has it

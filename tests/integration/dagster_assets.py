@@ -14,7 +14,7 @@ def materialize(
 ) -> dg.ExecuteInProcessResult:
     """Materialize one asset in this process; `config` is the asset's."""
     # Not resolved through the definitions: those bind the settings of this process, and the test brings its own.
-    [asset] = [asset for asset in defs.assets or () if isinstance(asset, dg.AssetsDefinition) and asset.key == dg.AssetKey(key)]
+    [asset] = [asset for asset in defs.assets or () if isinstance(asset, dg.AssetsDefinition) and asset.keys == {dg.AssetKey(key)}]
     run_config = {"ops": {"__".join(key): {"config": config}}} if config else None
     return dg.materialize([asset], instance=instance, resources={"settings": settings}, run_config=run_config, raise_on_error=False)
 

@@ -21,9 +21,9 @@ from medallion_defs.core.settings import Settings, load_settings
 from medallion_defs.enrichments.driver_events_enriched.tables import TABLE as GOLD
 from medallion_defs.locations import bronze, gold, silver
 from medallion_defs.ops.ledger import Ledger
+from medallion_defs.ops.run_requests import first_requested_at
 from medallion_defs.ops.scope import Scope
 from medallion_defs.silver import backfill, load_run
-from medallion_defs.silver.assets import first_requested_at
 from medallion_defs.silver.digest import digest_table
 from medallion_defs.sources.driver_events.tables import TABLE as EVENTS
 from tests.conftest import ROOT
@@ -107,7 +107,7 @@ def test_a_backfill_takes_the_part_that_is_named_and_says_what_it_did(
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (("silver.weather",), "There is: gold.driver_events_enriched, silver.companies"),
+        (("silver.weather",), "There is: gold.driver_events_enriched, silver.articles, silver.companies"),
         (("silver.driver_events", "--scope", "pending"), "a backfill takes all, since"),
         (("silver.driver_events", "--scope", "dataset"), "needs the setting 'dataset'"),
         (("silver.driver_events", "--scope", "all", "--dataset", "x"), "Set scope: dataset"),

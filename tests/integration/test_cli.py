@@ -51,6 +51,8 @@ def test_trace_goes_from_a_row_to_the_bytes_and_from_the_bytes_to_the_rows(proje
     item = call("trace", str(project.bronze_path / "driver_events" / "day.jsonl"))
     assert "silver.driver_events: 2" in item.output
     assert "1 records rejected: missing_key" in item.output
+    [rows] = json.loads(call("trace", "driver_events/day.jsonl", "--keys", "1", "--json").output)["silver"]
+    assert (rows["rows"], rows["is_exact"], len(rows["examples"])) == (2, True, 1)
 
 
 @pytest.mark.parametrize(

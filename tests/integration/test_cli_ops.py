@@ -74,6 +74,17 @@ def test_one_run_is_told_with_seconds_errors_and_what_became_of_its_items(projec
     assert [error["item"] for error in told["errors"]] == ["driver_events/noise.bin"]
 
 
+def test_every_stage_is_told_with_its_speed(project: Settings, db: psycopg.Connection) -> None:
+    stages = {str(stage["layer"]): stage for stage in answer("ops", "run", "silver-run")["stages"]}
+    timed = {layer: {name for name in ("rows_per_second", "bytes_per_second") if stage[name]} for layer, stage in stages.items()}
+    both = {"rows_per_second", "bytes_per_second"}
+    assert timed == {"bronze": {"bytes_per_second"}, "silver": both, "gold": both}
+    # The fetch took until its items were registered, not the microsecond between their fetch times.
+    took = db.execute("SELECT extract(epoch FROM max(created_at) - min(bronze_ingest_start_time))::float8 FROM ops.file_ingestions")
+    assert took.fetchone() == (stages["bronze"]["seconds"],)
+    assert "rows/s" in call("ops", "run", "silver-run").output
+
+
 def test_files_are_found_by_run_status_and_pattern(project: Settings) -> None:
     def names(*words: str) -> list[object]:
         return [row["external_id"] for row in answer("ops", "files", *words)["rows"]]

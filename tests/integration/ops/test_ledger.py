@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.core.settings import SourceSettings
 from medallion_defs.ops.file_ingestion import DatasetIngestion, GoldResult, RowCounts
+from medallion_defs.ops.lateness import SourceFacts, read_source_facts
 from medallion_defs.ops.ledger import Batch, BatchInUseError, Extent, Ledger, LedgerFilter
 from medallion_defs.ops.scope import Scope
 from tests.integration.bronze_items import NOON, SOURCE, make_item, make_row
@@ -449,8 +450,8 @@ def test_counts_and_lag_say_what_waits(db: psycopg.Connection, ledger: Ledger) -
     assert [(count.status, count.items, count.bytes) for count in ledger.count_by_status()] == [
         ("loaded", 2, 20), ("pending", 1, 10), ("refused", 1, 0),
     ]  # fmt: skip
-    [lag] = ledger.lag()
-    assert (lag.source_type, lag.items, lag.oldest_at) == (SOURCE, 1, NOON + HOUR)
+    [facts] = read_source_facts(db, [SOURCE])
+    assert facts == SourceFacts(SOURCE, arrived_at=NOON + HOUR, waiting=1, waits_since=NOON + HOUR, dead=0, refused=1)
 
 
 @given(st.lists(st.sampled_from(["claim", "again", "start", "finish", "fail", "kill", "release", "requeue"]), max_size=12))

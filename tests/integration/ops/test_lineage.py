@@ -103,6 +103,49 @@ def test_invariant_12_any_bronze_item_lists_all_that_came_of_it(
     assert [(rows.file_column, rows.rows) for rows in trace.gold] == [("company_file_id", 5)]
 
 
+def test_a_huge_item_is_counted_up_to_a_limit_and_the_answer_says_so(
+    bronze: Bronze, db: psycopg.Connection, console: psycopg.Connection
+) -> None:
+    item = bronze.publish("driver_events", "huge.csv", b"x")
+    put_events(db, {f"e{n}": None for n in range(5)}, file=item.file_id)
+    for record in range(4):
+        db.execute("INSERT INTO silver.rejected_rows VALUES (%s, %s, 'missing_key', 'message', 'excerpt')", (item.file_id, record))
+    drain(db)
+
+    def counted(most: int | None) -> list[tuple[int, bool, int]]:
+        trace = trace_bronze(console, item.file_id, [EVENTS], [GOLD], examples=2, most_counted=most)
+        return [(rows.rows, rows.is_exact, len(rows.examples)) for rows in (*trace.silver, *trace.gold)]
+
+    assert counted(5) == counted(None) == [(5, True, 2)] * 2
+    assert counted(4) == [(4, False, 2)] * 2
+    assert trace_bronze(console, item.file_id, [EVENTS], [GOLD], most_counted=4).is_rejects_exact
+    trace = trace_bronze(console, item.file_id, [EVENTS], [GOLD], most_counted=3)
+    assert (sum(trace.rejects.values()), trace.is_rejects_exact) == (4, False)
+
+
+def test_an_item_whose_rows_lie_at_the_end_of_a_table_is_not_looked_for_from_its_beginning(
+    bronze: Bronze, db: psycopg.Connection, console: psycopg.Connection
+) -> None:
+    """Of an item with a tenth of the table the planner expects a row soon, wherever it begins to read."""
+    item = bronze.publish("driver_events", "huge.csv", b"x")
+    db.execute(
+        """INSERT INTO silver.driver_events (event_id, file_id, source_record, bronze_at)
+        SELECT 'e' || n, CASE WHEN n <= 18000 THEN md5((n / 10)::text)::uuid ELSE %s::uuid END, n, now()
+        FROM generate_series(1, 20000) AS n""",
+        (item.file_id,),
+    )
+    db.execute("ANALYZE silver.driver_events")
+    db.commit()
+    read_from_the_start = "SELECT seq_scan FROM pg_stat_user_tables WHERE relid = 'silver.driver_events'::regclass"
+    before = db.execute(read_from_the_start).fetchall()
+    db.commit()
+    [rows] = trace_bronze(console, item.file_id, [EVENTS], [GOLD]).silver
+    assert (rows.rows, len(rows.examples)) == (2000, 3)
+    console.execute("SELECT pg_stat_force_next_flush()")
+    console.commit()
+    assert db.execute(read_from_the_start).fetchall() == before
+
+
 def test_a_gold_row_older_than_silver_says_so(bronze: Bronze, db: psycopg.Connection, console: psycopg.Connection) -> None:
     old = bronze.publish("driver_events", "old.csv", b"x")
     new = bronze.publish("driver_events", "new.csv", b"y")

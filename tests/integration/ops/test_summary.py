@@ -135,9 +135,11 @@ def test_one_run_of_two_silver_assets_gives_each_its_own_manifest_and_one_line_i
 ) -> None:
     drop(settings, "driver_events", "day.jsonl", EVENTS)
     drop(settings, "companies", "firms.jsonl", b'{"company_id": "C1", "name": "Love Corp Car"}\n')
-    for name in ("driver_events", "companies"):
+    names = ("driver_events", "companies")
+    for name in names:
         assert materialize(bronze.defs, ["bronze", name], settings, instance).success
-    assets = [asset for asset in silver.defs.assets or () if isinstance(asset, dg.AssetsDefinition)]
+    keys = {dg.AssetKey(["silver", name]) for name in names}
+    assets = [asset for asset in silver.defs.assets or () if isinstance(asset, dg.AssetsDefinition) and asset.key in keys]
     result = dg.materialize(assets, instance=instance, resources={"settings": settings})
     shown = {
         event.asset_key.path[-1]: Manifest.model_validate(event.materialization.metadata["manifest_json"].value)

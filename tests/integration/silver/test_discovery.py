@@ -65,7 +65,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         monkeypatch.setattr(owner, name, counted)
 
     count(discovery, "_item_names", "listed", len)
-    count(discovery, "decode_item", "opened", lambda _: 1)
+    count(discovery, "decode_line", "opened", lambda _: 1)
     count(discovery, "read_complete_lines", "bytes", len)
     count(Ledger, "known_directories", "asked", len)
     count(Ledger, "unknown_paths", "asked", len)

@@ -8,7 +8,11 @@ from pathlib import Path
 from medallion_defs.silver.quality import QUALITY_FLAGS
 
 ROOT = Path(__file__).parents[3]
-WRITERS = [*ROOT.glob("medallion_defs/sources/*/transform.py"), ROOT / "medallion_defs/silver/extract.py"]
+WRITERS = [
+    *ROOT.glob("medallion_defs/sources/*/transform.py"),
+    *ROOT.glob("medallion_defs/sources/*/variants/*.py"),
+    ROOT / "medallion_defs/silver/extract.py",
+]
 
 
 def written_flags(path: Path) -> Iterator[str]:

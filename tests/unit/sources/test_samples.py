@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from uuid import UUID
@@ -10,8 +11,10 @@ import msgspec
 import pytest
 
 import medallion_defs.sources
-from medallion_defs.silver.contract import ItemFacts, RejectedRecord
-from medallion_defs.silver.extract import load_parser, open_extraction
+from medallion_defs.ops.item import Artifact
+from medallion_defs.silver.contract import FileFacts, ItemFacts, RejectedRecord
+from medallion_defs.silver.extract import Extraction, open_extraction
+from medallion_defs.silver.file_parser import FileParser, load_source_parser, open_file
 
 SOURCES = Path(str(medallion_defs.sources.__file__)).parent
 SAMPLES = sorted(path for path in SOURCES.glob("*/samples/*") if not path.name.endswith(".expected.json"))
@@ -22,10 +25,33 @@ def expected(sample: Path) -> Path:
     return sample.with_name(sample.name + ".expected.json")
 
 
+def open_sample(sample: Path) -> Extraction:
+    package = f"medallion_defs.sources.{sample.parts[-3]}"
+    parser = load_source_parser(import_module(f"{package}.source").SOURCE, import_module(f"{package}.transform"))
+    if isinstance(parser, FileParser) and sample.is_dir():
+        return open_folder(sample, parser, import_module(f"{package}.source").SOURCE.artifact_type)
+    if isinstance(parser, FileParser):
+        content = sample.read_bytes()
+        place = (f"{parser.source_name}/{sample.name}", sample.name, len(content), sha256(content).hexdigest())
+        return open_file(sample, parser, FileFacts(UUID(int=0), sample.name, FETCHED_AT, sample.name, *place))
+    return open_extraction(sample, parser, ItemFacts(UUID(int=0), sample.name, FETCHED_AT))
+
+
+def open_folder(sample: Path, parser: FileParser, artifact_type: str) -> Extraction:
+    """Open a sample that is an item of several files; in its name, `_` stands for the `:` that not every file system takes."""
+    artifacts = tuple(
+        Artifact(path.name, "", path.stat().st_size, sha256(path.read_bytes()).hexdigest()) for path in sorted(sample.iterdir())
+    )
+    [main] = [artifact for artifact in artifacts if artifact.name.partition(".")[0] == artifact_type]
+    key, place = sample.name.replace("_", ":"), f"{parser.source_name}/{sample.name}"
+    facts = FileFacts(UUID(int=0), main.name, FETCHED_AT, key, place, main.name, main.bytes, main.sha256, artifacts)
+    return open_file(sample / main.name, parser, facts)
+
+
 def run_sample(sample: Path) -> dict[str, object]:
     """Return what a sample becomes, as JSON has it: rows by column name, rejects by place and code."""
     module = import_module(f"medallion_defs.sources.{sample.parts[-3]}.transform")
-    extraction = open_extraction(sample, load_parser(module), ItemFacts(UUID(int=0), sample.name, FETCHED_AT))
+    extraction = open_sample(sample)
     records = list(extraction.records)
     rows = [record for record in records if type(record) is tuple]
     names = ("source_record", *module.Row.__struct_fields__, "quality_flags")

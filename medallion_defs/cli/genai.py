@@ -1,0 +1,189 @@
+"""`medallion genai …`: what was asked of the model, what it cost, what failed, and what to do about it."""
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+import msgspec
+import psycopg
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+
+from medallion_defs.cli.data import AsJson, open_for_reading
+from medallion_defs.core import clock, db
+from medallion_defs.core.errors import ConfigurationError
+from medallion_defs.core.settings import Settings, load_settings
+from medallion_defs.genai.report import markdown
+from medallion_defs.genai.requests import RESPONSES_FILE, outbox_path
+from medallion_defs.genai.state import BatchState, GenaiBatch
+from medallion_defs.labeling import answers, runner
+from medallion_defs.labeling.registry import load_tasks
+from medallion_defs.stack.databases import database_at_hand
+
+app = typer.Typer(help="What was asked of the model, what it cost, and what failed.", no_args_is_help=True)
+
+Limit = Annotated[int, typer.Option(help="Most rows shown.")]
+BatchId = Annotated[str, typer.Argument(help="A batch, as 'medallion genai batches' names it.")]
+
+
+@app.command()
+def emulator(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8097) -> None:
+    """Serve the local stand-in for the Gemini API until Ctrl-C. Its answers are made up."""
+    from medallion_defs.genai.emulator import serve  # a web server, for this one command
+
+    typer.echo(f"The emulator answers on http://127.0.0.1:{port}. Its answers are made up: use it for drills, never for real labels.")
+    typer.echo(f"To use it: MEDALLION_GENAI__BASE_URL=http://127.0.0.1:{port} medallion up")
+    serve(port)
+
+
+@app.command()
+def batches(
+    task: Annotated[str | None, typer.Option(help="Only of this task.")] = None, limit: Limit = 50, as_json: AsJson = False
+) -> None:
+    """List batches, latest first: how far they are, and what they cost."""
+    with database_at_hand(load_settings()) as settings, open_for_reading(settings) as connection:
+        rows = BatchState(connection).list_latest(task, limit)
+    if as_json:
+        _print_json(rows)
+        return
+    columns = ("batch_id", "task_key", "mode", "model", "status", "provider_state", "request_count", "reserved_usd", "settled_usd", "error")
+    _print_table(columns, [[getattr(row, name) for name in columns] for row in rows])
+
+
+@app.command()
+def costs(limit: Limit = 50, as_json: AsJson = False) -> None:
+    """Show what was spent by day, task and model, and what is reserved for answers that are not there yet."""
+    with database_at_hand(load_settings()) as settings, open_for_reading(settings) as connection:
+        rows = BatchState(connection).cost_by_day(limit)
+    if as_json:
+        _print_json(rows)
+        return
+    columns = ("day", "task_key", "model", "mode", "batches", "requests", "settled_usd", "reserved_usd")
+    _print_table(columns, [[getattr(row, name) for name in columns] for row in rows])
+
+
+@app.command()
+def failures(
+    batch: Annotated[str | None, typer.Option(help="Only of this batch.")] = None,
+    record: Annotated[str | None, typer.Option(help="Only of this record key.")] = None,
+    error_type: Annotated[str | None, typer.Option(help="Only of this type: MaxTokens, ValidationError …")] = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Show the failure log, latest first; --json has the whole answers."""
+    with database_at_hand(load_settings()) as settings, open_for_reading(settings) as connection:
+        rows = BatchState(connection).read_failure_logs(batch_id=batch, record_key=record, error_type=error_type, limit=limit)
+    if as_json:
+        _print_json(rows)
+        return
+    columns = ("record_key", "batch_id", "attempt_number", "error_type", "error_message")
+    _print_table(columns, [[getattr(row, name) for name in columns] for row in rows])
+
+
+@app.command()
+def dead(limit: Limit = 50, as_json: AsJson = False) -> None:
+    """List the records that failed too often and are not asked for any more."""
+    with database_at_hand(load_settings()) as settings, open_for_reading(settings) as connection:
+        rows = BatchState(connection).read_dead(settings.genai.max_retries, limit)
+    if as_json:
+        _print_json(rows)
+        return
+    _print_table(("record_key", "count", "last_updated"), [[row.record_key, row.count, row.last_updated] for row in rows])
+
+
+@app.command()
+def requeue(
+    record: Annotated[list[str] | None, typer.Argument(help="Record keys.")] = None,
+    all_dead: Annotated[bool, typer.Option("--all", help="All dead records.")] = False,
+) -> None:
+    """Forget the failures of dead records and ask for them again."""
+    if bool(record) == all_dead:
+        raise ConfigurationError("Name records, or say --all.")
+    with database_at_hand(load_settings()) as settings:
+        with db.connect(settings, "medallion_gold") as connection:
+            state = BatchState(connection)
+            known = {row.record_key: row.task_id for row in state.read_dead(settings.genai.max_retries, 1_000_000)}
+            wanted = {key: task_id for key, task_id in known.items() if all_dead or key in (record or ())}
+            state.clear_failures(list(wanted))
+        count = runner.requeue(settings, task_ids=list(wanted.values()))
+    typer.echo(f"{count} records are asked for again at the next run of their tasks.")
+    if missing := sorted(set(record or ()) - wanted.keys()):
+        raise ConfigurationError(f"Not among the dead: {', '.join(missing)}. 'medallion genai dead' lists them.")
+
+
+@app.command()
+def reparse(
+    batch: Annotated[list[str] | None, typer.Argument(help="Batches.")] = None,
+    task: Annotated[str | None, typer.Option(help="All batches of this task.")] = None,
+) -> None:
+    """Parse answers again that are in bronze, after a change of a task's output model. Nothing is asked, nothing is paid."""
+    if bool(batch) == bool(task):
+        raise ConfigurationError("Name batches, or a task with --task.")
+    with database_at_hand(load_settings()) as settings:
+        with open_for_reading(settings) as connection:
+            wanted = batch or BatchState(connection).read_parsed_batches(str(task))
+        counts = answers.reparse(settings, load_tasks(), wanted, runner.worker_name())
+    for batch_id, count in counts.items():
+        typer.echo(f"{batch_id}: {count} answers given to their tasks")
+
+
+@app.command()
+def cancel(batch_id: BatchId) -> None:
+    """Give up a batch: one that was not sent is dropped, one under way is cancelled at the provider and its records are asked anew."""
+    with database_at_hand(load_settings()) as settings, db.connect(settings, "medallion_gold", autocommit=True) as connection:
+        state = BatchState(connection)
+        with state.alone(batch_id) as is_alone:
+            batch = state.read(batch_id)
+            if batch is None:
+                raise ConfigurationError(f"There is no batch {batch_id}. 'medallion genai batches' lists them.")
+            if not is_alone:
+                raise ConfigurationError(f"A run is at batch {batch_id} just now. Try again when it is done.")
+            typer.echo(f"{batch_id} {_cancel(settings, connection, batch)}")
+
+
+def _cancel(settings: Settings, connection: psycopg.Connection[Any], batch: GenaiBatch) -> str:
+    if batch.status == "reserved":
+        answers.cancel_unsent(connection, batch)
+        return "is given up before it was sent. Its records are asked for again at the next run of the task."
+    if batch.status not in ("submitting", "active"):
+        raise ConfigurationError(f"Batch {batch.batch_id} is {batch.status}; one that is reserved, submitting or active can be cancelled.")
+    if batch.mode == "online":
+        kept = RESPONSES_FILE if outbox_path(settings.data_path, batch.batch_id).with_name(RESPONSES_FILE).exists() else None
+        BatchState(connection).mark_ended(batch.batch_id, "CANCELLED", kept, "cancelled by a person", clock.now())
+        return "is ended with the answers it has. They are collected as usual; the other records are asked for again."
+    from medallion_defs.genai.client import gemini_client  # half a second of imports, for this one command
+
+    with gemini_client(settings.genai) as client:
+        names = [batch.provider_name] if batch.provider_name else client.find(batch.display_name)
+        for name in names:
+            client.cancel(name)
+    if names:
+        return f"is to be cancelled by the provider ({', '.join(names)}). What comes of it is collected as usual."
+    look_until = (batch.submitted_at or batch.created_at) + timedelta(seconds=settings.genai.adopt_seconds)
+    if clock.now() < look_until:
+        raise ConfigurationError(f"The provider may not show the job of {batch.batch_id} yet. Try again after {look_until:%H:%M:%S} UTC.")
+    answers.cancel_unsent(connection, batch)
+    return "is given up: the provider has no job of it. Its records are asked for again at the next run of the task."
+
+
+@app.command()
+def report(batch_id: BatchId, as_json: AsJson = False) -> None:
+    """Show the Batch Summary Report of a batch whose answers are in bronze."""
+    with database_at_hand(load_settings()) as settings:
+        found = answers.report_batch(settings, load_tasks(), batch_id)
+    if as_json:
+        _print_json(found)
+    else:
+        Console().print(Markdown(markdown(found)))
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(msgspec.json.encode(value).decode())
+
+
+def _print_table(columns: tuple[str, ...], rows: list[list[Any]]) -> None:
+    table = Table(*(name.replace("_", " ") for name in columns), box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    Console().print(table)

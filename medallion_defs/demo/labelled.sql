@@ -1,0 +1,16 @@
+-- name: results
+SELECT task_key, count(*) FROM silver.tasks_results
+WHERE subject_key LIKE %(prefix)s OR task_key = 'page.curricular' AND subject_key = ANY (%(pages)s)
+GROUP BY 1
+
+-- name: in_gold
+SELECT count(*)
+FROM gold.media_labels AS label
+JOIN silver.tasks_results AS result USING (task_key, media_type, file_hash)
+WHERE result.subject_key LIKE %(prefix)s OR task_key = 'page.curricular' AND result.subject_key = ANY (%(pages)s)
+
+-- name: batches
+SELECT count(DISTINCT batch.batch_id), coalesce(sum(key.cost_usd), 0)
+FROM ops.active_batches AS batch
+JOIN ops.batch_record_keys AS key USING (batch_id)
+WHERE key.record_key = ANY (%(pages)s) OR split_part(key.record_key, ':', 2) LIKE %(prefix)s

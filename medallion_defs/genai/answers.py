@@ -1,0 +1,199 @@
+"""From the provider's JSON to an answer or a problem. Pure, and tolerant: a field that is new or missing changes nothing.
+
+The client's own response types refuse unknown fields and drop errors, so results are read as raw JSON into the structs here.
+A finish reason other than STOP never gives an answer: half a JSON object can be valid, and wrong.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+ErrorType = str
+_TRANSIENT_CODES = frozenset({4, 8, 13, 14, 408, 429, 500, 502, 503, 504})
+_FINISH_ERRORS = {
+    "MAX_TOKENS": "MaxTokens",
+    "SAFETY": "Safety",
+    "RECITATION": "Recitation",
+    "PROHIBITED_CONTENT": "Blocked",
+    "BLOCKLIST": "Blocked",
+    "SPII": "Blocked",
+    "LANGUAGE": "Language",
+}
+_MOST_TOKENS = 10**9
+_MOST_LEVELS = 100
+
+
+class Usage(msgspec.Struct, frozen=True, rename="camel"):
+    """Token counts of one response, as the provider bills them. `prompt_token_count` includes the cached tokens."""
+
+    prompt_token_count: int = 0
+    cached_content_token_count: int = 0
+    candidates_token_count: int = 0
+    thoughts_token_count: int = 0
+    tool_use_prompt_token_count: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
+
+
+class _Part(msgspec.Struct, frozen=True):
+    text: str | None = None
+    thought: bool | None = False
+
+
+class _Content(msgspec.Struct, frozen=True):
+    parts: list[_Part] | None = None
+
+
+class _Candidate(msgspec.Struct, frozen=True, rename="camel"):
+    content: _Content | None = None
+    finish_reason: str | None = None
+    finish_message: str | None = None
+
+
+class _Feedback(msgspec.Struct, frozen=True, rename="camel"):
+    block_reason: str | None = None
+
+
+class Response(msgspec.Struct, frozen=True, rename="camel"):
+    """What is read of a GenerateContentResponse."""
+
+    candidates: list[_Candidate] | None = None
+    prompt_feedback: _Feedback | None = None
+    usage_metadata: Any = None
+
+
+class ItemError(msgspec.Struct, frozen=True):
+    """What is read of an error line. `code` is a gRPC code or an HTTP status: the provider uses both."""
+
+    code: int | None = 0
+    message: str | None = ""
+
+
+class ResultLine(msgspec.Struct, frozen=True):
+    """One line of a batch's result file. What is said of the record is read apart: it is the record's own, however odd it is."""
+
+    key: str | None = None
+    response: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An answer that ended as it should; `text` is not validated yet."""
+
+    text: str
+    usage: Usage
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Why a record has no answer.
+
+    Attributes:
+        error_type: MissingResponse, DuplicateResponse, SwappedResponse, UnreadableResponse, ProviderError, Blocked, MaxTokens …
+        is_terminal: asking again would give the same.
+        text: what of the answer there is.
+        usage: what it cost all the same.
+        raw: the result line, as it came.
+    """
+
+    error_type: ErrorType
+    message: str
+    is_terminal: bool = False
+    text: str | None = None
+    usage: Usage = Usage()
+    raw: bytes | None = None
+
+
+_decode_line = msgspec.json.Decoder(ResultLine).decode
+_decode_response = msgspec.json.Decoder(Response).decode
+_decode_error = msgspec.json.Decoder(ItemError).decode
+
+
+def decode_line(line: bytes) -> ResultLine:
+    """Read one line of a result file.
+
+    Raises:
+        ValueError, RecursionError: it is not a JSON object, or nests too deep.
+    """
+    return _decode_line(line)
+
+
+def read_line(line: ResultLine) -> Answer | Problem:
+    """Return what a result line says about its record."""
+    try:
+        if _is_there(line.error):
+            return read_error(_decode_error(line.error))
+        if _is_there(line.response):
+            return read_response(_decode_response(line.response))
+    except (ValueError, RecursionError) as error:
+        return Problem("UnreadableResponse", f"The result line is not what a result should be: {error}")
+    return Problem("EmptyResponse", "The result line has neither a response nor an error.")
+
+
+def read_error(error: ItemError) -> Problem:
+    """Return the problem of a record that the provider refused or could not serve."""
+    return Problem("ProviderError", f"code {error.code}: {error.message}", is_terminal=error.code not in _TRANSIENT_CODES)
+
+
+def read_response(response: Response) -> Answer | Problem:
+    """Return the text of the first candidate, without its thoughts, or why there is none to trust."""
+    usage = _usage(response.usage_metadata)
+    if response.prompt_feedback is not None and response.prompt_feedback.block_reason:
+        reason = response.prompt_feedback.block_reason
+        return Problem("Blocked", f"The prompt was blocked: {reason}.", is_terminal=True, usage=usage)
+    if not response.candidates:
+        return Problem("EmptyCandidates", "The response has no candidates.", usage=usage)
+    candidate = response.candidates[0]
+    text = _text(candidate)
+    if candidate.finish_reason != "STOP":
+        return _unfinished(candidate, text, usage)
+    if not text:
+        return Problem("EmptyCandidates", "The candidate ended with STOP and has no text.", usage=usage)
+    return Answer(text, usage)
+
+
+def _is_there(raw: msgspec.Raw) -> bool:
+    return bytes(raw).strip() not in (b"", b"null")
+
+
+def _usage(stated: Any) -> Usage:
+    """Return the counts that are stated; an absent or absurd one is zero, for an answer is worth more than its bill."""
+    counts = stated if isinstance(stated, Mapping) else {}
+    return Usage(*(_count(counts.get(name)) for name in Usage.__struct_encode_fields__))
+
+
+def _count(value: Any) -> int:
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else 0
+
+
+def _text(candidate: _Candidate) -> str | None:
+    if candidate.content is None:
+        return None
+    return "".join(part.text for part in candidate.content.parts or () if part.text and not part.thought) or None
+
+
+def _unfinished(candidate: _Candidate, text: str | None, usage: Usage) -> Problem:
+    reason = candidate.finish_reason or "without a reason"
+    message = f"The answer ended with {reason}" + (f": {candidate.finish_message}" if candidate.finish_message else ".")
+    if reason == "MAX_TOKENS":
+        message += " Raise max_output_tokens in the prompt profile."
+    return Problem(_FINISH_ERRORS.get(reason, "NotFinished"), message, text=text, usage=usage)
+
+
+def decode_object(text: str | bytes) -> dict[str, Any]:
+    """Return the JSON object that `text` is.
+
+    Raises:
+        ValueError, RecursionError: it is not one, or nests too deep; nothing around the JSON is forgiven.
+    """
+    value = msgspec.json.decode(text, type=dict[str, Any])
+    if not _is_within(value, _MOST_LEVELS):
+        raise ValueError(f"It nests more than {_MOST_LEVELS} levels deep.")
+    return value
+
+
+def _is_within(value: Any, levels: int) -> bool:
+    # What is deeper can be decoded here, and breaks encoders and the database's parser later.
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_within(part, levels - 1) for part in parts)

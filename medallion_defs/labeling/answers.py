@@ -1,0 +1,341 @@
+"""From a bronze item with a model's answers to outcomes of tasks: the parser of everything that was ever paid for.
+
+Each answer is matched with its record (`genai/match.py`), validated against the task's output model and priced. In one transaction:
+the outcomes, the failure log, the costs, the ledger; the records are free again. The same item can be parsed again at any time,
+free (`reparse`).
+"""
+
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from medallion_defs.core import clock, db
+from medallion_defs.core.errors import ConfigurationError, MedallionError, TerminalError, TransientError
+from medallion_defs.core.settings import Settings
+from medallion_defs.core.sql import load_queries
+from medallion_defs.genai.answers import Problem, Usage, decode_object
+from medallion_defs.genai.cost import cost_usd
+from medallion_defs.genai.match import Matched, Matching, match_answers
+from medallion_defs.genai.report import BatchReport, RecordFailure
+from medallion_defs.genai.requests import RESPONSES_FILE
+from medallion_defs.genai.state import BatchState, Failure, GenaiBatch, RequestRecord
+from medallion_defs.labeling.asking import model_limits
+from medallion_defs.labeling.consolidate import consolidate_task
+from medallion_defs.labeling.contract import ProcessingResult
+from medallion_defs.labeling.markers import write_markers
+from medallion_defs.labeling.outcomes import Event, InvalidOutputError, Outcomes, validate_output
+from medallion_defs.labeling.process import copy_events
+from medallion_defs.labeling.prompts import PromptProfile
+from medallion_defs.labeling.registry import Task, find_task
+from medallion_defs.ops.file_ingestion import RowCounts
+from medallion_defs.ops.ledger import Ledger
+
+SOURCE_TYPES = ("gemini_batch", "gemini_online")
+_SQL = load_queries("medallion_defs.labeling", "answers.sql")
+
+
+class UnknownBatchError(TerminalError):
+    """A bronze item holds answers to a batch that the database does not know, or that nobody waits for."""
+
+
+class UnwantedAnswersError(UnknownBatchError):
+    """Nobody waits for the answers of a batch. They were paid for, and its records are free again, all the same."""
+
+
+class AnswerError(TransientError):
+    """A record has no answer that can be used; asking again may give one."""
+
+
+class FinalAnswerError(TerminalError):
+    """A record has no answer that can be used, and would not get one by asking again."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What an answer makes of its record."""
+
+    record: RequestRecord
+    event: Event
+    cost: Decimal
+    problem: Problem | None
+    traceback: str | None = None
+
+
+def read_ledger_batch(settings: Settings, tasks: Mapping[str, Task], source_type: str, batch_id: str, run_id: str) -> list[BatchReport]:
+    """Parse every claimed item of one microbatch of the ledger, then consolidate; return a report per item that could be read.
+
+    What fails for one item fails that item, in the ledger.
+
+    Raises:
+        BatchInUseError: another run is at it.
+    """
+    with db.connect(settings, "medallion_gold", autocommit=True) as connection:
+        options = settings.source(source_type)
+        ledger, reports = Ledger(connection), []
+        for item in ledger.start_batch(batch_id, run_id, code_version(tasks), options, clock.now()):
+            try:
+                with connection.transaction():
+                    report = _Answers(connection, settings, tasks, item.external_id, str(item.bronze_path), run_id).settle()
+                    ledger.save([item.finished("silver.tasks_results", _row_counts(report), {}, clock.now())])
+                reports.append(report)
+            except MedallionError as error:
+                with connection.transaction():
+                    if isinstance(error, UnwantedAnswersError):
+                        _Answers(connection, settings, tasks, item.external_id, str(item.bronze_path), run_id).settle_costs()
+                    ledger.save([item.failed(error, clock.now(), options)])
+        for task_key in sorted({report.task_key for report in reports}):
+            consolidate_task(connection, task_key)
+            write_markers(connection, settings, find_task(tasks, task_key))
+    return reports
+
+
+def reparse(settings: Settings, tasks: Mapping[str, Task], batch_ids: Sequence[str], run_id: str) -> dict[str, int]:
+    """Parse answers again that are in bronze; return, per batch, how many results were written or compared anew.
+
+    For after a change of a task's output model: what was refused may fit now, and nothing is asked or paid. Answers of records that
+    were asked again meanwhile are left alone.
+
+    Raises:
+        UnknownBatchError: a batch is not in bronze.
+    """
+    with db.connect(settings, "medallion_gold", autocommit=True) as connection:
+        paths: dict[str, str] = dict(connection.execute(_SQL["read_paths"], {"batch_ids": list(batch_ids)}).fetchall())
+        if missing := sorted(set(batch_ids) - paths.keys()):
+            raise UnknownBatchError(f"No answers in bronze for batch {', '.join(missing)}.")
+        counts, task_keys = {}, set()
+        for batch_id, path in paths.items():
+            answers = _Answers(connection, settings, tasks, batch_id, path, run_id)
+            with connection.transaction():
+                counts[batch_id] = answers.take_again()
+            task_keys.add(answers.batch.task_key)
+        for task_key in sorted(task_keys):
+            consolidate_task(connection, task_key)
+            write_markers(connection, settings, find_task(tasks, task_key))
+    return counts
+
+
+def report_batch(settings: Settings, tasks: Mapping[str, Task], batch_id: str) -> BatchReport:
+    """Return the report of a batch whose answers are in bronze, read anew; retry numbers are those of now. Changes nothing.
+
+    Raises:
+        UnknownBatchError: the batch is not in bronze.
+    """
+    with db.connect(settings, "medallion_console") as connection:
+        path = connection.execute(_SQL["read_paths"], {"batch_ids": [batch_id]}).fetchone()
+        if path is None:
+            raise UnknownBatchError(f"No answers in bronze for batch {batch_id}. 'medallion genai batches' says how far it is.")
+        return _Answers(connection, settings, tasks, batch_id, path[1], "report").report()
+
+
+def cancel_unsent(connection: psycopg.Connection, batch: GenaiBatch) -> None:
+    """Give up a batch that the provider does not have: its money and its records are free, and its tasks are asked anew at the next run.
+
+    Raises:
+        LostBatchError: it is not `batch.status`, or not unsent, any more.
+    """
+    with connection.transaction():
+        BatchState(connection).cancel_unsent(batch.batch_id, batch.status, clock.now())
+        connection.execute(_SQL["finish_asked"], {"batch_id": batch.tasks_batch_id})
+
+
+def code_version(tasks: Mapping[str, Task]) -> str:
+    """Return what a failed item's parsing depended on: another version arms it again."""
+    return "-".join(task.code_version[:8] for task in tasks.values() if task.spec.model is not None)
+
+
+@dataclass
+class _Answers:
+    """The answers of one batch."""
+
+    connection: psycopg.Connection
+    settings: Settings
+    tasks: Mapping[str, Task]
+    batch_id: str
+    bronze_path: str
+    run_id: str
+    batch: GenaiBatch = field(init=False)
+    task: Task = field(init=False)
+
+    def __post_init__(self) -> None:
+        batch = BatchState(self.connection).read(self.batch_id)
+        if batch is None or batch.tasks_batch_id is None:
+            raise UnknownBatchError(f"ops.active_batches has no batch {self.batch_id}; its answers stay in {self.bronze_path}.")
+        self.batch = batch
+        self.task = find_task(self.tasks, batch.task_key)
+
+    def settle(self) -> BatchReport:
+        """Write everything that the answers say, in the caller's transaction."""
+        now = clock.now()
+        self._require_asked()
+        matching = self._match()
+        judged = list(self._judge(matching))
+        failed = {each.record.record_key: each.record.task_id for each in judged if each.problem}
+        copy_events(self.connection, [each.event for each in judged])
+        state = BatchState(self.connection)
+        counts = state.count_failures(failed, now)
+        state.clear_failures([each.record.record_key for each in judged if not each.problem])
+        state.log_failures(self._failures(judged), now)
+        self._settle_costs(judged)
+        self.connection.execute(_SQL["finish_asked"], {"batch_id": self.batch.tasks_batch_id})
+        return self._report(matching, judged, counts)
+
+    def settle_costs(self) -> None:
+        """Write what the answers cost, free their records and close the batch; no task gets any of them."""
+        self._settle_costs(list(self._judge(self._match())))
+
+    def report(self) -> BatchReport:
+        """Return the report without writing anything."""
+        matching = self._match()
+        judged = list(self._judge(matching))
+        failed = {each.record.record_key: each.record.task_id for each in judged if each.problem}
+        counts = dict.fromkeys(failed, 0) | BatchState(self.connection).read_failures(failed)
+        return self._report(matching, judged, counts)
+
+    def take_again(self) -> int:
+        """Give the answers that are valid now to their tasks, in the caller's transaction; return how many."""
+        valid = {each.record.task_id: each for each in self._judge(self._match()) if not each.problem}
+        values = {"task_key": self.task.task_key, "prompt_id": self.batch.prompt_id, "items": len(valid), "task_ids": list(valid)}
+        rows = self.connection.execute(_SQL["reopen"], values | {"tasks_batch_id": self.batch.tasks_batch_id}).fetchall()
+        copy_events(self.connection, [valid[task_id].event._replace(batch_id=new_batch) for task_id, new_batch in rows])
+        BatchState(self.connection).clear_failures([valid[task_id].record.record_key for task_id, _ in rows])
+        return len(rows)
+
+    def _require_asked(self) -> None:
+        row = self.connection.execute(_SQL["lock_asked"], {"batch_id": self.batch.tasks_batch_id}).fetchone()
+        if row is None or row[0] != "asked":
+            raise UnwantedAnswersError(
+                f"Nobody waits for the answers of batch {self.batch_id}: batch {self.batch.tasks_batch_id} of silver.tasks_batches is "
+                f"{row[0] if row else 'gone'}. They stay in bronze; 'medallion genai reparse {self.batch_id}' takes them."
+            )
+
+    def _settle_costs(self, judged: Sequence[Judged]) -> None:
+        costs = {each.record.record_key: each.cost for each in judged}
+        BatchState(self.connection).settle(self.batch_id, costs, has_results=self.batch.output_file is not None, at=clock.now())
+
+    def _match(self) -> Matching:
+        records = BatchState(self.connection).read_records(self.batch_id)
+        tokens = {key: record.item_token for key, record in records.items()}
+        if self.batch.output_file is None:
+            state = str(self.batch.provider_state or "UNKNOWN")
+            kind = "".join(word.title() for word in state.split("_"))
+            problem = Problem(f"Job{kind}", f"The job ended {state} and gave no results: {self.batch.error}")
+            return Matching(dict.fromkeys(tokens, problem))
+        path = self.settings.bronze_path / self.bronze_path / RESPONSES_FILE
+        try:
+            with path.open("rb") as lines:
+                return match_answers(tokens, lines)
+        except OSError as error:
+            # Never taken for a job without results: that would ask, and pay, again.
+            raise TransientError(f"The answers of batch {self.batch_id} cannot be read: {error}") from error
+
+    def _judge(self, matching: Matching) -> Iterator[Judged]:
+        batch = self.batch
+        limits = model_limits(self.settings, batch.task_key)
+        outcomes = Outcomes(
+            batch.task_key, int(batch.tasks_batch_id or 0), self.run_id, self.task.code_version, self.task.spec.output_model, limits
+        )
+        records = BatchState(self.connection).read_records(self.batch_id)
+        for key, outcome in matching.outcomes.items():
+            yield _judge_one(records[key], outcome, self._cost(outcome.usage), outcomes)
+
+    def _cost(self, usage: Usage) -> Decimal:
+        """Return what a record's answer costs; where its price has gone from the settings, the record's share of what was reserved.
+
+        The answers are paid for either way: they are not held back for a line in a file, and the caps hold.
+        """
+        batch = self.batch
+        try:
+            day = (batch.submitted_at or batch.created_at).date()
+            return cost_usd(usage, self.settings.genai.prices, batch.model, batch.mode, day)
+        except ConfigurationError:
+            return batch.reserved_usd / batch.request_count
+
+    def _failures(self, judged: Sequence[Judged]) -> Iterator[Failure]:
+        profile = self._profile()
+        for each in judged:
+            if each.problem:
+                yield _failure(each, each.problem, self.batch, profile)
+
+    def _profile(self) -> PromptProfile | None:
+        row = self.connection.execute(_SQL["read_template"], {"prompt_id": self.batch.prompt_id}).fetchone()
+        return PromptProfile.model_validate(row[0]) if row else None
+
+    def _report(self, matching: Matching, judged: Sequence[Judged], counts: Mapping[str, int]) -> BatchReport:
+        failures = tuple(
+            RecordFailure(
+                each.record.record_key, each.problem.error_type, each.problem.message, counts[each.record.record_key],
+                each.event.retry_seconds is None,
+            )
+            for each in judged if each.problem
+        )  # fmt: skip
+        batch = self.batch
+        return BatchReport(
+            batch_id=batch.batch_id, task_key=batch.task_key, model=batch.model, mode=batch.mode, total=len(judged),
+            success=len(judged) - len(failures), failures=failures, max_retries=self.settings.genai.max_retries,
+            cost_usd=sum((each.cost for each in judged), Decimal(0)), provider_state=batch.provider_state, error=batch.error,
+            foreign_keys=tuple(matching.foreign_keys), unreadable_lines=tuple(matching.unreadable),
+        )  # fmt: skip
+
+
+class _TriedRecord(msgspec.Struct, frozen=True):
+    """A record as an event names it."""
+
+    task_id: UUID
+    attempt: int
+
+
+def _judge_one(record: RequestRecord, outcome: Matched | Problem, cost: Decimal, outcomes: Outcomes) -> Judged:
+    tried = _TriedRecord(record.task_id, record.attempt)
+    usage: dict[str, Any] = {**msgspec.to_builtins(outcome.usage)}
+    result = ProcessingResult(record.task_id, usage=usage, cost_usd=cost)
+    if isinstance(outcome, Problem):
+        return Judged(record, _failed(tried, outcome, result, outcomes), cost, outcome)
+    try:
+        output = validate_output(outcomes.output_model, outcome.output)
+    except InvalidOutputError as error:
+        problem = Problem("ValidationError", str(error), text=outcome.text, usage=outcome.usage, raw=outcome.raw)
+        return Judged(record, _failed(tried, problem, result, outcomes), cost, problem, "".join(traceback.format_exception(error)))
+    return Judged(record, outcomes.succeeded(tried, str(output), result), cost, None)
+
+
+def _failed(tried: _TriedRecord, problem: Problem, result: ProcessingResult, outcomes: Outcomes) -> Event:
+    error = (FinalAnswerError if problem.is_terminal else AnswerError)(problem.message)
+    return outcomes.failed(tried, error, result)._replace(error_type=problem.error_type)
+
+
+def _failure(judged: Judged, problem: Problem, batch: GenaiBatch, profile: PromptProfile | None) -> Failure:
+    raw = problem.raw
+    return Failure(
+        record_key=judged.record.record_key,
+        batch_id=batch.batch_id,
+        attempt_number=judged.record.attempt,
+        error_type=problem.error_type,
+        error_message=problem.message,
+        error_traceback=judged.traceback,
+        raw_response_text=raw.decode("utf-8", "replace") if raw else None,
+        extracted_text=problem.text,
+        raw_response_json=_whole_object(raw) if raw else None,
+        model_name=batch.model,
+        prompt_name=profile.profile if profile else None,
+        prompt_template=profile.template if profile else None,
+        generation_config=profile.generation if profile else None,
+    )
+
+
+def _whole_object(raw: bytes) -> dict[str, Any] | None:
+    """Return a result line as the JSON object that it is; None when it is none, or nests deeper than the database takes."""
+    try:
+        return decode_object(raw)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _row_counts(report: BatchReport) -> RowCounts:
+    """The item's counts in the ledger: a record with an answer is created, one without is rejected."""
+    return RowCounts(report.total, report.success, 0, 0, 0, len(report.failures))

@@ -1,0 +1,290 @@
+"""Ask: the process step of a task whose answers come from a model. Takes one batch, writes its requests, and hands it to the transport.
+
+Nothing is sent here, and no network is needed. In one transaction, guarded by the lease: the records are taken, so that nobody
+else asks for them; the budget is reserved; the attempts are counted; the batch is the model's. The request file is on the disk
+before that commits. The answers come back through bronze (`answers.py`).
+"""
+
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import msgspec
+import psycopg
+
+from medallion_defs.core import clock
+from medallion_defs.core.errors import ConfigurationError, TerminalError, TransientError
+from medallion_defs.core.settings import Settings, TaskSettings
+from medallion_defs.core.sql import load_queries
+from medallion_defs.genai.cost import Mode, estimate_usd
+from medallion_defs.genai.requests import Media, Prompt, estimate_tokens, item_token, outbox_path, request_line, write_requests
+from medallion_defs.genai.state import BatchState, BudgetReachedError, Intent, RequestRecord
+from medallion_defs.labeling import leases
+from medallion_defs.labeling.contract import ModelRequest, WorkItem
+from medallion_defs.labeling.markers import markers_of
+from medallion_defs.labeling.outcomes import Event
+from medallion_defs.labeling.process import BatchRun
+from medallion_defs.labeling.prompts import PromptProfile
+from medallion_defs.labeling.registry import Task
+
+_SQL = load_queries("medallion_defs.labeling", "asking.sql")
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+DEFAULT_OUTPUT_TOKENS = 8_192
+
+
+class InFlightError(TransientError):
+    """Another batch has the record at the provider."""
+
+
+class UnreadableMediumError(TransientError):
+    """A file that goes with the record's prompt cannot be read."""
+
+
+class DeadRecordError(TerminalError):
+    """The record's answers failed more often than they may."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One item that can be asked about."""
+
+    item: WorkItem
+    record_key: str
+    request: ModelRequest
+
+
+class BatchAsking(BatchRun):
+    """The asking of one claimed batch, over one connection that has no transaction open."""
+
+    def __init__(self, connection: psycopg.Connection, settings: Settings, task: Task, lease: leases.Lease) -> None:
+        super().__init__(connection, settings, task, lease)
+        self._outcomes = replace(self._outcomes, settings=model_limits(settings, task.task_key))
+        self._outbox: list[Path] = []
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Outcomes that were written at once, by kind."""
+        return self._counts
+
+    def ask(self) -> str:
+        """Bring every item to the provider's door or to an outcome; return a sentence about it.
+
+        Raises:
+            BudgetReachedError: a cap in dollars is reached; the batch is given back untouched.
+            LostLeaseError: another worker took the batch over.
+        """
+        profile = self._read_profile()
+        with self._connection.transaction():
+            items, refused = self._gather(self._read_items())
+        markers = markers_of(self._settings, self._task)
+        items, marked = markers.split_present(items, self._lease.prompt_id) if markers else (items, [])
+        refused += [self._outcomes.withdrawn(_not_tried(item)) for item in marked]
+        questions, bad = self._questions(profile, items)
+        with self._given_back_on_budget(), self._outbox_on_failure_removed(), self._connection.transaction():
+            leases.renew(self._connection, self._lease, self._limits.lease_seconds)
+            asked, busy = self._reserve(questions, profile)
+            self._write([*refused, *bad, *busy])
+            if markers:
+                markers.note_present(self._connection, marked)
+            if asked:
+                leases.guard(self._connection, _SQL["hand_over"], self._lease)
+            else:
+                leases.finish(self._connection, self._lease)
+        return f"{asked} records wait to be sent, {len(refused) + len(bad) + len(busy)} came to an outcome at once"
+
+    def _questions(self, profile: PromptProfile, items: Sequence[WorkItem]) -> tuple[list[Question], list[Event]]:
+        model, questions, bad = self._task.model, [], []
+        for item in items:
+            try:
+                request = model.build_request(item, render_template(profile, item.inputs))
+                request.text.encode()
+            except Exception as error:  # noqa: BLE001 - a task's own code may raise anything; it becomes the item's outcome, and none is hidden
+                bad.append(self._outcomes.failed(item, error))
+            else:
+                key = model.record_key(item) if model.record_key else f"{item.task_key}:{item.subject_key}"
+                questions.append(Question(item, key, request))
+        return questions, bad
+
+    def _reserve(self, questions: Sequence[Question], profile: PromptProfile) -> tuple[int, list[Event]]:
+        """Write down the batches of the questions that are free; return how many records that is, and the outcomes of the others."""
+        BatchState(self._connection).lock_budget()
+        alive, dead = self._without_dead(questions)
+        asked, busy = 0, dead
+        for part in self._parts(alive):
+            reserved, in_flight = self._reserve_part(part, profile)
+            asked, busy = asked + reserved, busy + in_flight
+        return asked, busy
+
+    def _parts(self, questions: Sequence[Question]) -> Iterator[list[Question]]:
+        """Yield the questions in parts within the limits of one batch; one that is too large by itself goes alone."""
+        genai, part, total = self._settings.genai, list[Question](), 0
+        for question in questions:
+            size = _request_bytes(question, genai.inline_media_bytes)
+            if part and (len(part) >= genai.max_batch_requests or total + size > genai.max_batch_bytes):
+                yield part
+                part, total = [], 0
+            part.append(question)
+            total += size
+        if part:
+            yield part
+
+    def _without_dead(self, questions: Sequence[Question]) -> tuple[list[Question], list[Event]]:
+        most = self._settings.genai.max_retries
+        failures = BatchState(self._connection).read_failures({question.record_key: question.item.task_id for question in questions})
+        dead = {key for key, count in failures.items() if count > most}
+        error = DeadRecordError(f"Its answers failed more than {most} times (genai.max_retries). 'medallion genai requeue' tries again.")
+        return [question for question in questions if question.record_key not in dead], [
+            self._outcomes.failed(question.item, error) for question in questions if question.record_key in dead
+        ]
+
+    def _reserve_part(self, part: Sequence[Question], profile: PromptProfile) -> tuple[int, list[Event]]:
+        batch_id = f"{self._task.task_key}-{self._lease.batch_id}-{token_hex(4)}"
+        state = BatchState(self._connection)
+        free = state.claim_records(batch_id, [question.record_key for question in part])
+        taken = [question for question in part if question.record_key in free]
+        error = InFlightError("Another batch has the record at the provider; it is asked about when that is back.")
+        # Not tried, so no attempt: whoever waits long enough is asked about.
+        waiting = [_not_tried(question.item) for question in part if question.record_key not in free]
+        busy = [self._outcomes.failed(item, error) for item in waiting]
+        if not taken:
+            return 0, busy
+        unreadable = self._write_down(state, batch_id, taken, profile)
+        return len(taken) - len(unreadable), busy + unreadable
+
+    def _write_down(self, state: BatchState, batch_id: str, taken: Sequence[Question], profile: PromptProfile) -> list[Event]:
+        """Write the request file and the batch; return the outcomes of the records whose media cannot be read."""
+        genai, now = self._settings.genai, clock.now()
+        prompt = prompt_of(profile)
+        mode: Mode = "online" if len(taken) <= genai.online_requests else "batch"
+        estimate = _Estimate(prompt, mode)
+        path = outbox_path(self._settings.data_path, batch_id)
+        self._outbox.append(path.parent)
+        unreadable: dict[str, Event] = {}
+        written = write_requests(path, self._lines(batch_id, taken, prompt, estimate, unreadable))
+        state.release_records(batch_id, list(unreadable))
+        taken = [question for question in taken if question.record_key not in unreadable]
+        if not taken:
+            shutil.rmtree(path.parent)
+            return [*unreadable.values()]
+        state.check_budget(self._task.task_key, estimate.usd, genai, now)
+        records = [
+            RequestRecord(question.record_key, question.item.task_id, question.item.attempt, item_token(batch_id, question.record_key))
+            for question in taken
+        ]
+        intent = Intent(
+            batch_id=batch_id, mode=mode, task_key=self._task.task_key, prompt_id=self._lease.prompt_id,
+            tasks_batch_id=self._lease.batch_id, model=prompt.model, fingerprint=written.fingerprint, request_count=len(taken),
+            estimated_tokens=estimate.tokens, reserved_usd=estimate.usd, deadline_at=now + timedelta(hours=genai.deadline_hours),
+        )  # fmt: skip
+        state.reserve(intent, records, now)
+        self._begin([question.item for question in taken])
+        return [*unreadable.values()]
+
+    def _lines(
+        self, batch_id: str, taken: Sequence[Question], prompt: Prompt, estimate: "_Estimate", unreadable: dict[str, Event]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the lines of a batch; a record whose media cannot be read is noted instead, and the others go without it."""
+        for question in taken:
+            try:
+                yield estimate.counted(self._line(batch_id, question, prompt), self._settings.genai.prices)
+            except OSError as error:
+                unreadable[question.record_key] = self._outcomes.failed(question.item, UnreadableMediumError(f"Cannot be read: {error}"))
+
+    def _line(self, batch_id: str, question: Question, prompt: Prompt) -> dict[str, Any]:
+        media = [Media(medium.path, medium.mime_type) for medium in question.request.media]
+        token = item_token(batch_id, question.record_key)
+        return request_line(question.record_key, token, question.request.text, media, prompt, self._settings.genai.inline_media_bytes)
+
+    @contextmanager
+    def _outbox_on_failure_removed(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            for folder in self._outbox:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    @contextmanager
+    def _given_back_on_budget(self) -> Iterator[None]:
+        try:
+            yield
+        except BudgetReachedError:
+            with self._connection.transaction():
+                leases.give_back(self._connection, self._lease)
+            raise
+
+
+def _request_bytes(question: Question, inline_bytes: int) -> int:
+    """Return about how large the line of a question is."""
+    size = len(question.request.text.encode())
+    for medium in question.request.media:
+        try:
+            medium_bytes = medium.path.stat().st_size
+        except OSError:
+            continue  # said when the line is written
+        size += medium_bytes * 4 // 3 if medium_bytes <= inline_bytes else 0
+    return size
+
+
+class _Estimate:
+    """Adds up what the lines of a batch may cost while they pass by on their way to the file."""
+
+    def __init__(self, prompt: Prompt, mode: Mode) -> None:
+        self._prompt = prompt
+        self._mode = mode
+        self._day = clock.now().date()
+        self._output_tokens = int(prompt.generation.get("maxOutputTokens", DEFAULT_OUTPUT_TOKENS))
+        self.tokens = 0
+        self.usd = Decimal(0)
+
+    def counted(self, line: dict[str, Any], prices: Sequence[Any]) -> dict[str, Any]:
+        tokens = estimate_tokens(line)
+        self.tokens += tokens
+        self.usd += estimate_usd(tokens, self._output_tokens, prices, self._prompt.model, self._mode, self._day)
+        return line
+
+
+def model_limits(settings: Settings, task_key: str) -> TaskSettings:
+    """Return a task's limits with the attempts that the transport allows: a failed answer is one, waiting for another batch is none."""
+    return settings.task(task_key).model_copy(update={"max_attempts": settings.genai.max_retries + 1})
+
+
+def render_template(profile: PromptProfile, inputs: Mapping[str, Any]) -> str:
+    """Return the profile's template with each `{name}` replaced by the subject's input of that name; other braces stay.
+
+    Raises:
+        ConfigurationError: there is no template, or the subject has no such input.
+    """
+    if profile.template is None:
+        raise ConfigurationError(f"Profile '{profile.profile}' of {profile.task_key} has no template, and a model is asked with it.")
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in inputs:
+            known = ", ".join(sorted(inputs))
+            raise ConfigurationError(f"Profile '{profile.profile}' of {profile.task_key} wants {{{match[1]}}}; there is: {known}.")
+        return "" if inputs[match[1]] is None else str(inputs[match[1]])
+
+    return _PLACEHOLDER.sub(value, profile.template)
+
+
+def _not_tried(item: WorkItem) -> WorkItem:
+    return msgspec.structs.replace(item, attempt=item.attempt - 1)
+
+
+def prompt_of(profile: PromptProfile) -> Prompt:
+    """Return what all requests of a profile share.
+
+    Raises:
+        ConfigurationError: the profile names no model.
+    """
+    if profile.model is None or profile.answer_schema is None:
+        raise ConfigurationError(f"Profile '{profile.profile}' of {profile.task_key} names no model.")
+    return Prompt(profile.model, profile.answer_schema, profile.generation)

@@ -1,0 +1,261 @@
+"""From a task to Dagster: one graph asset, plan → process (one step per batch) → consolidate, and the job that runs it.
+
+Thin: what a step does is `runner.py`. Each processed batch is consolidated at once, so that a batch whose step fails takes nothing
+from the others, and a killed run nothing that was done; the last step takes what else waits, and tells the whole.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from medallion_defs.core.settings import Settings
+from medallion_defs.core.timing import Timer, stage_timing
+from medallion_defs.labeling import runner
+from medallion_defs.labeling.budget import is_refused_still, note_refusal
+from medallion_defs.labeling.consolidate import Consolidated
+from medallion_defs.labeling.contract import Subjects
+from medallion_defs.labeling.metrics import read_errors
+from medallion_defs.labeling.plan import PlanReport
+from medallion_defs.labeling.registry import Task
+from medallion_defs.labeling.runner import ProcessReport
+from medallion_defs.ops.manifest import as_metadata, markdown_table
+from medallion_defs.ops.run_requests import LAYER_TAG, first_requested_at
+from medallion_defs.ops.scope import RunScope, parse_scope, parse_time
+
+# A run of bounded length: the page draws a step per batch, and what waits beside the task gets its turn. The rest is the next run's.
+MOST_BATCHES = 100
+TASKS_TAG = "medallion/tasks"
+_SHOWN = 50
+# Dagster gives what define_asset_job returns no public name.
+TaskJob = Any
+_TABLE = re.compile(r"\b(?:FROM|JOIN)\s+silver\.([a-z_]+)", re.IGNORECASE)
+
+
+class TaskScope(Enum):
+    """What a run asks the task about: what is open, or a part of history again. The names are those of `RunScope`."""
+
+    pending = "pending"
+    all = "all"
+    since = "since"
+    file_ids = "file_ids"
+    outdated = "outdated"
+
+
+class PlanConfig(dg.Config):
+    """What a task's run does. The sensor sets nothing; a person chooses a scope."""
+
+    scope: TaskScope = TaskScope.pending
+    since: str | None = Field(None, description="With scope since: what was planned from this time on.")
+    file_ids: list[str] = Field(default_factory=list, description="With scope file_ids.")
+    before: str | None = Field(None, description="Only what was last done before this time; default: when the run was requested.")
+    limit: int | None = Field(None, ge=1, description="Most tasks that this run plans; the next run goes on.")
+
+
+@dataclass(frozen=True)
+class Worked:
+    """What became of one batch: processed, or handed over, and consolidated."""
+
+    report: ProcessReport
+    consolidated: Consolidated
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What the first step did. `redone`: results of history that are made again; `left`: batches for the next run."""
+
+    report: PlanReport
+    redone: int
+    left: int
+    seconds: float
+
+
+def task_name(task_key: str) -> str:
+    """Return the task's key as a name that Dagster takes for ops, jobs and pools."""
+    return task_key.replace(".", "_")
+
+
+def asset_key(task_key: str) -> dg.AssetKey:
+    return dg.AssetKey(["silver", "tasks", task_key])
+
+
+def job_name(task_key: str) -> str:
+    return f"task_{task_name(task_key)}"
+
+
+def build_asset(task: Task) -> dg.AssetsDefinition:
+    """Return the asset of one task. Touches neither disk nor database."""
+    spec = task.spec
+    keys = [dg.AssetKey(["silver", table]) for table in tables_of(spec.subjects)] + [asset_key(needed) for needed in spec.depends_on]
+    inputs = {key.to_python_identifier(): dg.AssetIn(key, dagster_type=dg.Nothing) for key in keys}
+    plan, process, consolidate = _plan_op(task, list(inputs)), _process_op(task), _consolidate_op(task)
+
+    @dg.graph_asset(
+        key=asset_key(task.task_key),
+        ins=inputs,
+        group_name=spec.domain,
+        kinds={"postgres", "silver", "gemini" if spec.model else "python"},
+        tags={LAYER_TAG: "silver"},
+        owners=list(spec.owners),
+        description=_describe_task(task),
+        metadata={"dagster/table_name": "silver.tasks_results", "media_type": spec.media_type, "subjects": spec.subjects.name},
+        config=_config_of_plan(),
+    )
+    def task_asset(**deps: Any) -> Any:
+        batches, report = plan.alias("plan")(**deps)
+        return consolidate.alias("consolidate")(report, batches.map(process.alias("process")).collect())
+
+    return task_asset
+
+
+def build_job(task: Task, asset: dg.AssetsDefinition) -> TaskJob:
+    """Return the job that the sensor runs."""
+    return dg.define_asset_job(job_name(task.task_key), selection=[asset], tags={LAYER_TAG: "silver", TASKS_TAG: "yes"})
+
+
+def tables_of(subjects: Subjects) -> list[str]:
+    """Return the silver tables that the subjects are read from, those of the labeling engine left out."""
+    found = _TABLE.findall(subjects.candidates) + _TABLE.findall(subjects.inputs)
+    return sorted({table for table in found if not table.startswith("tasks_")})
+
+
+def _describe_task(task: Task) -> str:
+    if task.spec.model:
+        how = (
+            "Asks a model: the answers come back by way of bronze, and are read by `silver/tasks/answers`. A scope other than pending "
+            "asks, and **pays**, again."
+        )
+    else:
+        how = "Done here, by the task's own code."
+    return (
+        f"{task.spec.title}: `{task.task_key}` of every one of the {task.spec.subjects.name}, in `silver.tasks_results`. "
+        f"{task.spec.description}\n\n{how}\n\nMaterialize does what is open; `scope: all | since | file_ids | outdated` does a part of "
+        "history again, and the old results stay until the new ones are there."
+    )
+
+
+def _config_of_plan() -> dg.ConfigMapping:
+    @dg.config_mapping
+    def config_of_plan(config: PlanConfig) -> dict[str, Any]:
+        values = {**config.model_dump(exclude={"scope"}, exclude_none=True), "scope": config.scope.name}
+        return {"plan": {"config": values}}
+
+    return config_of_plan
+
+
+def _plan_op(task: Task, inputs: Sequence[str]) -> dg.OpDefinition:
+    @dg.op(
+        name=f"plan_{task_name(task.task_key)}",
+        ins={name: dg.In(dg.Nothing) for name in inputs},
+        out={"batches": dg.DynamicOut(int), "report": dg.Out(Planned)},
+        required_resource_keys={"settings"},
+        pool=_pool(task),
+        description="Finds subjects that the task has not been asked about, and cuts what is open into batches.",
+    )
+    def plan_op(context: dg.OpExecutionContext, config: PlanConfig) -> Iterator[dg.DynamicOutput[int] | dg.Output[Planned]]:
+        planned = _plan(context, task, config)
+        for batch_id in planned.report.batch_ids[:MOST_BATCHES]:
+            yield dg.DynamicOutput(batch_id, mapping_key=str(batch_id), output_name="batches")
+        yield dg.Output(planned, "report", metadata=as_metadata(_numbers_of_plan(planned)))
+
+    return plan_op
+
+
+def _plan(context: dg.OpExecutionContext, task: Task, config: PlanConfig) -> Planned:
+    settings: Settings = context.resources.settings
+    timer, redone = Timer(), 0
+    if config.scope is not TaskScope.pending:
+        before = parse_time("before", config.before) if config.before else first_requested_at(context.instance, context.run)
+        scope = parse_scope(RunScope[config.scope.name], config.since, config.file_ids, current_code=task.code_version)
+        context.log.info(f"To do the rest after a stop, launch this again with before: {before.isoformat()}")
+        redone = runner.backfill(settings, task, scope, before)
+    report = runner.plan(settings, task, config.limit)
+    for prompt_id in report.waiting_profiles:
+        context.log.info(f"Profile {prompt_id} is in the task's folder and nobody has promoted it; it is not asked.")
+    return Planned(report, redone, max(0, len(report.batch_ids) - MOST_BATCHES), timer.seconds)
+
+
+def _process_op(task: Task) -> dg.OpDefinition:
+    @dg.op(
+        name=f"process_{task_name(task.task_key)}",
+        out=dg.Out(Worked),
+        required_resource_keys={"settings"},
+        pool=_pool(task),
+        description="Takes one batch, brings its items to an outcome or to the model's door, and consolidates.",
+    )
+    def process_op(context: dg.OpExecutionContext, batch_id: int) -> dg.Output[Worked]:
+        settings: Settings = context.resources.settings
+        report = _process(context, settings, task, batch_id)
+        worked = Worked(report, runner.consolidate(settings, task).counts)
+        context.log.info(f"Batch {batch_id}: {report.note or dict(report.events) or 'held by another worker, or done'}")
+        return dg.Output(worked, metadata=as_metadata(_numbers_of_batch(report)))
+
+    return process_op
+
+
+def _process(context: dg.OpExecutionContext, settings: Settings, task: Task, batch_id: int) -> ProcessReport:
+    """Process the batch; once a cap in dollars has refused one of the run, the others are not built in vain."""
+    if task.spec.model and is_refused_still(context.instance.get_run_by_id(context.run_id), settings, task.task_key):
+        return ProcessReport(batch_id, note="waits: an earlier batch of the run has met a cap in dollars")
+    report = runner.process(settings, task, batch_id, f"{runner.worker_name()}:{context.run_id}")
+    if report.note and not report.is_claimed:
+        note_refusal(context.instance, context.run_id, settings, task.task_key)
+    return report
+
+
+def _consolidate_op(task: Task) -> dg.OpDefinition:
+    @dg.op(
+        name=f"consolidate_{task_name(task.task_key)}",
+        ins={"planned": dg.In(Planned), "worked": dg.In(list[Worked])},
+        out=dg.Out(dg.Nothing),
+        required_resource_keys={"settings"},
+        pool=_pool(task),
+        description="Takes what earlier runs and answers left to be consolidated, and tells what became of everything.",
+    )
+    def consolidate_op(context: dg.OpExecutionContext, planned: Planned, worked: list[Worked]) -> None:
+        settings: Settings = context.resources.settings
+        rest = runner.consolidate(settings, task)
+        context.add_output_metadata(describe(settings, task, planned, worked, rest.counts))
+
+    return consolidate_op
+
+
+def describe(
+    settings: Settings, task: Task, planned: Planned, worked: Sequence[Worked], rest: Consolidated
+) -> Mapping[str, dg.MetadataValue[Any]]:
+    """Return the metadata of a task's materialization: the run in numbers, what was handed over, and the failures that stand."""
+    total = sum((each.consolidated for each in worked), rest)
+    items = sum(each.report.items for each in worked)
+    seconds = sum((each.report.seconds for each in worked), planned.seconds)
+    counts = {name: getattr(total, name) for name in ("succeeded", "retrying", "dead", "withdrawn", "results_created", "results_updated")}
+    errors = read_errors(settings, task.task_key)[:_SHOWN]
+    notes = Counter(each.report.note for each in worked if each.report.note)
+    return as_metadata(
+        {**_numbers_of_plan(planned), "batches": len(worked), **counts, **stage_timing(seconds, items=items)},
+        asked=markdown_table(["what became of the batches", "batches"], notes.most_common(_SHOWN)),
+        failures=markdown_table(
+            ["error", "status", "tasks", "the last of them"],
+            [(error.error_type, error.status, error.tasks, error.last_message) for error in errors],
+        ),
+    )
+
+
+def _numbers_of_plan(planned: Planned) -> dict[str, int | float | str]:
+    report = planned.report
+    return {
+        "planned": report.planned, "rearmed": report.rearmed, "done_again": planned.redone, "batched": report.batched,
+        "batches_left": planned.left,
+    }  # fmt: skip
+
+
+def _numbers_of_batch(report: ProcessReport) -> dict[str, int | float | str]:
+    return {**report.events, **stage_timing(report.seconds, items=report.items), **({"note": report.note} if report.note else {})}
+
+
+def _pool(task: Task) -> str:
+    return f"tasks_{task_name(task.task_key)}"

@@ -1,0 +1,80 @@
+-- name: lock_prompt
+-- One plan at a time reads on for a prompt; one that waited here reads on from where the other stopped.
+SELECT planned_seq FROM silver.tasks_prompts WHERE prompt_id = %(prompt_id)s AND state IN ('primary', 'variant') FOR NO KEY UPDATE
+
+-- name: advance
+UPDATE silver.tasks_prompts SET planned_seq = %(planned_seq)s WHERE prompt_id = %(prompt_id)s
+
+-- name: reread
+UPDATE silver.tasks_prompts SET planned_seq = 0 WHERE task_key = %(task_key)s AND state IN ('primary', 'variant')
+
+-- name: insert_todo
+-- A task that was withdrawn is wanted again: its bytes are back. Any other that exists stays as it is.
+INSERT INTO silver.tasks_todo AS todo (
+    task_id, task_key, media_type, prompt_id, subject_table, subject_key, file_id, file_hash, bytes, group_key, depends_on
+)
+SELECT task_id, task_key, media_type, prompt_id, subject_table, subject_key, file_id, file_hash, bytes, group_key, depends_on
+FROM jsonb_populate_recordset(NULL::silver.tasks_todo, %(rows)s)
+ORDER BY task_id
+ON CONFLICT (task_id) DO UPDATE SET
+    status = 'pending', batch_id = NULL, attempts = 0, subject_table = excluded.subject_table, subject_key = excluded.subject_key,
+    file_id = excluded.file_id, bytes = excluded.bytes, group_key = excluded.group_key, depends_on = excluded.depends_on, updated_at = now()
+WHERE todo.status = 'withdrawn'
+
+-- name: rearm_outdated
+UPDATE silver.tasks_todo SET
+    status = 'pending', batch_id = NULL, attempts = 0, retry_at = NULL, error_type = NULL, error_message = NULL, updated_at = now()
+WHERE task_key = %(task_key)s AND status IN ('dead', 'retrying')
+  AND (code_version < %(code_version)s OR code_version > %(code_version)s)
+
+-- name: lock_pending
+-- Of profiles in use: what waits for one that was retired is not asked, and is still there when that comes back.
+SELECT task_id, prompt_id, bytes, group_key FROM silver.tasks_todo
+WHERE task_key = %(task_key)s AND status = 'pending' AND prompt_id = ANY (%(prompt_ids)s)
+ORDER BY created_at, task_id
+LIMIT %(limit)s
+FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: lock_due
+SELECT task_id, prompt_id, bytes, group_key FROM silver.tasks_todo
+WHERE task_key = %(task_key)s AND status = 'retrying' AND retry_at <= now() AND prompt_id = ANY (%(prompt_ids)s)
+ORDER BY retry_at, task_id
+LIMIT %(limit)s
+FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: make_batch
+WITH batch AS (
+    INSERT INTO silver.tasks_batches (task_key, prompt_id, items, bytes)
+    VALUES (%(task_key)s, %(prompt_id)s, %(items)s, %(bytes)s)
+    RETURNING batch_id
+)
+UPDATE silver.tasks_todo SET
+    status = 'batched', batch_id = batch.batch_id, retry_at = NULL, error_type = NULL, error_message = NULL, updated_at = now()
+FROM batch
+WHERE task_id = ANY (%(task_ids)s)
+
+-- name: redo
+-- By the key, part by part. What is done again keeps its result until the new one is there.
+WITH part AS (
+    SELECT task_id, status, updated_at, created_at, file_id, code_version FROM silver.tasks_todo
+    WHERE task_key = %(task_key)s AND (%(after)s::uuid IS NULL OR task_id > %(after)s)
+    ORDER BY task_id
+    LIMIT %(limit)s
+), redone AS (
+    UPDATE silver.tasks_todo AS todo SET status = 'pending', batch_id = NULL, attempts = 0, updated_at = now()
+    FROM part
+    WHERE todo.task_id = part.task_id AND todo.status = 'succeeded' AND todo.updated_at < %(before)s
+      AND (%(since)s::timestamptz IS NULL OR todo.created_at >= %(since)s)
+      AND (%(file_ids)s::uuid[] IS NULL OR todo.file_id = ANY (%(file_ids)s))
+      AND (%(current_code)s::text IS NULL OR todo.code_version IS DISTINCT FROM %(current_code)s)
+    RETURNING todo.task_id
+)
+SELECT (SELECT max(task_id::text)::uuid FROM part) AS last, (SELECT count(*) FROM redone) AS redone
+
+-- name: requeue
+UPDATE silver.tasks_todo SET
+    status = 'pending', batch_id = NULL, attempts = 0, retry_at = NULL, error_type = NULL, error_message = NULL, updated_at = now()
+WHERE status = ANY (%(statuses)s)
+  AND (%(task_key)s::text IS NULL OR task_key = %(task_key)s)
+  AND (%(task_ids)s::uuid[] IS NULL OR task_id = ANY (%(task_ids)s))
+  AND (%(error_type)s::text IS NULL OR error_type = %(error_type)s)

@@ -1,0 +1,203 @@
+"""The labeling engine as others call it: each function opens its connection, does one thing, and returns a report. Knows no Dagster.
+
+`run` is the three steps one after the other; the Dagster assets call them one by one.
+"""
+
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+import psycopg
+
+from medallion_defs.core import db
+from medallion_defs.core.settings import Settings
+from medallion_defs.core.timing import Timer
+from medallion_defs.genai.state import BudgetReachedError
+from medallion_defs.labeling import leases, reading
+from medallion_defs.labeling.asking import BatchAsking
+from medallion_defs.labeling.consolidate import Consolidated, consolidate_task
+from medallion_defs.labeling.markers import markers_of, write_markers
+from medallion_defs.labeling.plan import PlanReport, Requeuable, plan_task, redo, requeue_tasks
+from medallion_defs.labeling.process import BatchRun
+from medallion_defs.labeling.reading import TaskFilter, TaskLife, TaskRow
+from medallion_defs.labeling.registry import Task
+from medallion_defs.ops.scope import Scope
+
+_ROLE: db.Role = "medallion_gold"
+
+
+@dataclass(frozen=True)
+class ProcessReport:
+    """What one worker did with one batch.
+
+    Attributes:
+        batch_id: None when there was no batch to take.
+        is_claimed: False when another worker has it, or it is done already; nothing was done then.
+        events: outcomes written, by kind: succeeded, failed, withdrawn, discarded.
+        seconds: from the claim to the end.
+        note: of a task that asks a model: what was handed over, or why nothing was.
+    """
+
+    batch_id: int | None
+    is_claimed: bool = False
+    events: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    note: str = ""
+
+    @property
+    def items(self) -> int:
+        """Items that came to an outcome."""
+        return sum(count for event, count in self.events.items() if event != "discarded")
+
+
+@dataclass(frozen=True)
+class ConsolidateReport:
+    """What was consolidated, and how long that took."""
+
+    counts: Consolidated
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """The three steps of one run."""
+
+    plan: PlanReport
+    processed: Sequence[ProcessReport]
+    consolidated: ConsolidateReport
+
+    @property
+    def events(self) -> Counter[str]:
+        """Outcomes of all batches, by kind."""
+        return sum((Counter(report.events) for report in self.processed), Counter())
+
+
+def plan(settings: Settings, task: Task, limit: int | None = None, *, dry_run: bool = False) -> PlanReport:
+    """Plan what is new, what is due, what the code has changed for, and what somebody removed the marker of; see `plan_task`."""
+    markers = None if dry_run else markers_of(settings, task)
+    with db.connect(settings, _ROLE) as connection:
+        if markers:
+            markers.ask_removed_again(connection)
+        return plan_task(connection, task, limit, dry_run=dry_run)
+
+
+def process(settings: Settings, task: Task, batch_id: int | None = None, worker: str | None = None) -> ProcessReport:
+    """Process one batch: that one, or the oldest that is free.
+
+    A batch that another worker holds, or that is done, is left alone, and the report says so. A batch of a task that asks a model
+    is handed to the transport; it stays as it is while a cap in dollars is reached.
+
+    Raises:
+        ConfigurationError: the inputs query of the task's subjects does not return what it should.
+        LostLeaseError: another worker took the batch over; what was written before stays.
+    """
+    with _working(settings, task, worker) as process_next:
+        return process_next(batch_id)
+
+
+def work(settings: Settings, task: Task, worker: str | None = None) -> Iterator[ProcessReport]:
+    """Process batches that are free, oldest first, until there is none; yield each one's report. Any number may do so side by side."""
+    with _working(settings, task, worker) as process_next:
+        while (report := process_next(None)).is_claimed:
+            yield report
+
+
+@contextmanager
+def _working(settings: Settings, task: Task, worker: str | None) -> Iterator[Callable[[int | None], ProcessReport]]:
+    """Give what processes one batch, over the one connection and the one keeper of leases of a worker."""
+    keeper = leases.Keeper(settings, settings.task(task.task_key).lease_seconds)
+    with db.connect(settings, _ROLE, autocommit=True) as connection, keeper:
+        yield lambda batch_id: _process(connection, keeper, settings, task, batch_id, worker or worker_name())
+
+
+def _process(
+    connection: psycopg.Connection, keeper: leases.Keeper, settings: Settings, task: Task, batch_id: int | None, worker: str
+) -> ProcessReport:
+    timer = Timer()
+    lease = leases.claim(connection, task.task_key, worker, settings.task(task.task_key).lease_seconds, batch_id)
+    if lease is None:
+        return ProcessReport(batch_id)
+    with keeper.keeping(lease):
+        if task.spec.model is not None:
+            return _ask(connection, settings, task, lease, timer)
+        events = BatchRun(connection, settings, task, lease).run()
+    return ProcessReport(lease.batch_id, True, dict(events), timer.seconds)
+
+
+def _ask(connection: psycopg.Connection, settings: Settings, task: Task, lease: leases.Lease, timer: Timer) -> ProcessReport:
+    asking = BatchAsking(connection, settings, task, lease)
+    try:
+        note = asking.ask()
+    except BudgetReachedError as error:
+        return ProcessReport(lease.batch_id, False, note=str(error))
+    return ProcessReport(lease.batch_id, True, dict(asking.counts), timer.seconds, note)
+
+
+def consolidate(settings: Settings, task: Task) -> ConsolidateReport:
+    """Bring the outcomes of processed batches into todo and results, and write the markers that are missing."""
+    timer = Timer()
+    with db.connect(settings, _ROLE) as connection:
+        counts = consolidate_task(connection, task.task_key)
+        write_markers(connection, settings, task)
+    return ConsolidateReport(counts, timer.seconds)
+
+
+def run(settings: Settings, task: Task, limit: int | None = None, worker: str | None = None) -> RunReport:
+    """Plan, process every batch that is free, consolidate."""
+    planned = plan(settings, task, limit)
+    with _working(settings, task, worker) as process_next:
+        processed = [process_next(batch_id) for batch_id in planned.batch_ids]
+    return RunReport(planned, processed, consolidate(settings, task))
+
+
+def backfill(settings: Settings, task: Task, scope: Scope, before: datetime) -> int:
+    """Set what succeeded before `before` within `scope` to pending, to be done again; return how many. Old results stay meanwhile.
+
+    Raises:
+        ConfigurationError: the scope names a dataset, which tasks do not have.
+    """
+    with db.connect(settings, _ROLE) as connection:
+        return redo(connection, task.task_key, scope, before)
+
+
+def requeue(
+    settings: Settings,
+    task_key: str | None = None,
+    task_ids: Sequence[UUID] | None = None,
+    error_type: str | None = None,
+    statuses: Sequence[Requeuable] = ("dead", "retrying"),
+) -> int:
+    """Set failed tasks back to pending with all their attempts; return how many."""
+    with db.connect(settings, _ROLE) as connection:
+        return requeue_tasks(connection, task_key, task_ids, error_type, statuses)
+
+
+def list_tasks(settings: Settings, which: TaskFilter | None = None, limit: int = 100) -> list[TaskRow]:
+    """Return tasks, those that changed last first."""
+    with db.connect(settings, "medallion_console") as connection:
+        return reading.list_rows(connection, which or TaskFilter(), limit)
+
+
+def dead(settings: Settings, task_key: str | None = None, limit: int = 100) -> list[TaskRow]:
+    """Return the tasks that failed for good, with their errors; `requeue` tries them again."""
+    return list_tasks(settings, TaskFilter(task_key=task_key, statuses=("dead",)), limit)
+
+
+def show_task(settings: Settings, task_id: UUID) -> TaskLife:
+    """Return all there is of one task.
+
+    Raises:
+        TerminalError: there is no such task.
+    """
+    with db.connect(settings, "medallion_console") as connection:
+        return reading.read_life(connection, task_id)
+
+
+def worker_name() -> str:
+    """Return this process's name as leases and events have it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
