@@ -23,8 +23,9 @@ demo: venv
 up: venv
 	@exec $(BIN)/medallion up
 
+# Whole files to one worker each: what a file's tests share, such as a running stack, is started once.
 test: check
-	@exec $(BIN)/python -m pytest
+	@exec $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: venv
 	@$(BIN)/ruff check .

@@ -1,13 +1,13 @@
 """Curricular pages: what the scanner, the request files and the answers cost, by number of pages.
 
 On an embedded server of its own, with tiny images, so that the machinery is measured and not the disk. For each of `--sizes`, each
-step in a process of its own (peak memory is that process's):
+step in a process of its own; printed are its seconds, the seconds that it used a processor itself, and its peak memory. Two parts:
 
-- scan: names and stats of all pages; the sensor's fingerprint; the first fetch into bronze, and the next, which finds all unchanged;
-- load: bronze to silver, in microbatches of 500;
-- reserve: plan, then claim, request line, request file, reservation, in batches of 1,000;
-- answers: one batch with all pages: its answer file into bronze (collect), then matched, validated, priced and written as results
-  (parse); and the markers of them.
+- files: names and stats of all pages (scan); the sensor's fingerprint; the first fetch into bronze, and the next, which finds all
+  unchanged; bronze to silver, in microbatches of 500 (load);
+- model: silver filled by plain SQL (not measured); plan; then claim, request line, request file, reservation, in batches of 1,000
+  (reserve); for one batch with all pages its answer file into bronze (collect), then matched, validated, priced and written as
+  results (parse), and the markers of them.
 
     python benchmarks/pages.py --sizes 10000 100000 --folder /dev/shm
 """
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from pydantic import ByteSize
 
 from medallion_defs.bronze.tree import scan_tree, tree_fingerprint
 from medallion_defs.bronze.tree_assets import fetch_tree_source
@@ -50,6 +51,14 @@ PAGES_PER_YEAR = 250
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360000002000001e221bc330000000049454e44ae426082"
 )
+PUT_PAGES = """
+INSERT INTO silver.curricular_pages (page_key, state, school, year, page_num, label, mime_type, bytes, content_sha256, bronze_path,
+    artifact, file_id, source_record, bronze_at)
+SELECT format('Alabama:Lincoln:1987:%%s', number), 'Alabama', 'Lincoln', 1987, number,
+    '{"state": "Alabama", "school": "Lincoln", "year": 1987, "text": "Biology I, Chemistry"}', 'image/png', 70,
+    encode(sha256(number::text::bytea), 'hex'), 'one', 'image.png', gen_random_uuid(), 1, now()
+FROM generate_series(1, %s) AS number
+"""
 ANSWER = {
     "subject": "science", "grade": "11", "course_names": ["Biology I", "Chemistry"], "activity_names": ["Science Club"], "people_count": 12,
     "evidence": "The heading reads Biology I, above a picture of a laboratory.", "confidence": 0.93,
@@ -59,6 +68,7 @@ ANSWER = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--parts", nargs="+", default=["files", "model"], choices=["files", "model"])
     parser.add_argument("--folder", type=Path, help="where the pages and the server's files go; default: a temporary folder")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="medallion-benchmark-", dir=options.folder))
@@ -67,7 +77,8 @@ def main() -> None:
     try:
         server.start()
         for size in options.sizes:
-            measure(server, folder / f"pages-{size}", size)
+            for part in options.parts:
+                {"files": measure_files, "model": measure_model}[part](server, folder / f"{part}-{size}", size)
     finally:
         server.stop()
         for path in folder.rglob("*"):
@@ -76,14 +87,21 @@ def main() -> None:
         shutil.rmtree(folder)
 
 
-def measure(server: EmbeddedPostgres, folder: Path, size: int) -> None:
-    """Take one size through all steps."""
+def measure_files(server: EmbeddedPostgres, folder: Path, size: int) -> None:
     write_pages(folder / "dataset", size)
-    settings = make_settings(server, folder, f"pages_{size}", size)
+    settings = make_settings(server, folder, f"files_{size}", size)
     migrate(ROOT, settings.require_database_url())
     for name, step in (("scan", scan), ("fingerprint", fingerprint), ("first fetch", take), ("fetch, unchanged", take), ("load", load)):
         report(name, size, *in_process(step, settings))
-    run(server.url("postgres"), f"CREATE DATABASE answers_{size} TEMPLATE pages_{size}")
+
+
+def measure_model(server: EmbeddedPostgres, folder: Path, size: int) -> None:
+    settings = make_settings(server, folder, f"model_{size}", size)
+    migrate(ROOT, settings.require_database_url())
+    (settings.bronze_path / "one").mkdir(parents=True)
+    (settings.bronze_path / "one" / "image.png").write_bytes(PNG)
+    put(settings.require_database_url(), size)
+    run(server.url("postgres"), f"CREATE DATABASE answers_{size} TEMPLATE model_{size}")
     for name, step in (("plan", plan), ("reserve and write requests", reserve)):
         report(name, size, *in_process(step, settings))
     settings = make_settings(server, folder, f"answers_{size}", size, one_batch=True)
@@ -92,26 +110,36 @@ def measure(server: EmbeddedPostgres, folder: Path, size: int) -> None:
         report(name, size, *in_process(step, settings))
 
 
-def report(name: str, size: int, seconds: float, peak_mb: float) -> None:
-    print(f"{size:>9,} pages  {name:28} {seconds:8.2f} s  {size / seconds:>10,.0f}/s  peak {peak_mb:6.0f} MB", flush=True)
+def put(url: str, size: int) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(PUT_PAGES, (size,))
 
 
-def in_process(step: Callable[[Settings], float], settings: Settings) -> tuple[float, float]:
-    """Return a step's seconds and the peak memory of the process that it ran in."""
+def report(name: str, size: int, seconds: float, cpu_seconds: float, peak_mb: float) -> None:
+    print(
+        f"{size:>9,} pages  {name:28} {seconds:8.2f} s  {size / seconds:>10,.0f}/s  processor {cpu_seconds:7.2f} s  peak {peak_mb:6.0f} MB",
+        flush=True,
+    )
+
+
+def in_process(step: Callable[[Settings], float], settings: Settings) -> tuple[float, float, float]:
+    """Return a step's seconds, those of them on a processor, and the peak memory of the process that it ran in."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(target=_run_step, args=(step, settings, sender))
     process.start()
     sender.close()
-    seconds, peak_mb = receiver.recv()
+    measured: tuple[float, float, float] = receiver.recv()
     process.join()
-    return seconds, peak_mb
+    return measured
 
 
 def _run_step(step: Callable[[Settings], float], settings: Settings, sender: Connection) -> None:
+    before = time.process_time()
     seconds = step(settings)
+    cpu_seconds = time.process_time() - before
     status = Path("/proc/self/status").read_text(encoding="ascii")
     (peak_kb,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
-    sender.send((seconds, int(peak_kb) / 1024))
+    sender.send((seconds, cpu_seconds, int(peak_kb) / 1024))
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -153,7 +181,10 @@ def make_settings(server: EmbeddedPostgres, folder: Path, database: str, size: i
         "output_usd": "1.25",
     }
     genai = GenaiSettings(
-        prices=[ModelPrice.model_validate(price)], max_usd_per_day=Decimal(1_000_000), max_batch_requests=size if one_batch else 1_000
+        prices=[ModelPrice.model_validate(price)],
+        max_usd_per_day=Decimal(1_000_000),
+        max_batch_requests=size if one_batch else 1_000,
+        max_batch_bytes=ByteSize(2**40),
     )
     return Settings(
         root=ROOT, data_dir=folder / "data", database_url=server.url(database), genai=genai,

@@ -255,7 +255,8 @@ def work(settings: Settings, barrier: Barrier, stages: "multiprocessing.Queue[li
 def measure_procrastinate(server: EmbeddedPostgres, options: argparse.Namespace, workers: int) -> float:
     script = Path(__file__).with_name("tasks_procrastinate.py")
     command = [options.procrastinate_python, str(script), server.url("jobs"), str(options.jobs), str(workers)]
-    return options.jobs / float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    seconds = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return float(options.jobs / seconds)
 
 
 # -- compaction --------------------------------------------------------------------------------------------------------

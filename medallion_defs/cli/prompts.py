@@ -14,7 +14,7 @@ from medallion_defs.labeling import promotion
 from medallion_defs.labeling.compare import EXAMPLES, Comparison, Side, compare_profiles
 from medallion_defs.labeling.promotion import StoredProfile, find_profile, list_profiles, read_stored
 from medallion_defs.labeling.prompts import COSMETIC, SEMANTIC, PromptProfile, diff_profiles
-from medallion_defs.labeling.registry import Task, dependents_of, find_task, load_tasks
+from medallion_defs.labeling.registry import Task, find_task, load_tasks
 from medallion_defs.stack.databases import database_at_hand
 
 app = typer.Typer(help="The prompt profiles of tasks: which there are, what a change costs, which is in use.", no_args_is_help=True)
@@ -110,7 +110,7 @@ def promote(
 ) -> None:
     """Make a profile primary; the one before is retired, its answers stay."""
     with _tasks(task) as (settings, tasks):
-        done = promotion.promote(settings, tasks[task], profile, as_variant=as_variant, dependents=dependents_of(tasks, task))
+        done = promotion.promote(settings, tasks[task], profile, as_variant=as_variant)
     _say(done)
 
 
@@ -118,7 +118,7 @@ def promote(
 def rollback(task: TaskKey) -> None:
     """Go back to the profile that the primary replaced; nothing that it has answered is asked again."""
     with _tasks(task) as (settings, tasks):
-        done = promotion.rollback(settings, tasks[task], dependents=dependents_of(tasks, task))
+        done = promotion.rollback(settings, tasks[task])
     _say(done)
 
 

@@ -1,5 +1,6 @@
 """`medallion demo`: start the stack, drop the sample, watch it flow through the real sensors, and say whether it came out right."""
 
+import signal
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ class Demo:
         Raises:
             TransientError: the stack did not start, or the files did not come through in time.
         """
+        # A polite kill ends the stack as Ctrl-C does; by itself it would leave the processes behind.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         sample = make_sample()
         self.console.print("Starting Postgres, three code servers, the daemon and the web page (about 20 s) …")
         with emulated(self.settings) as environment, running_stack(self.settings, port, environment) as stack:

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ class Prompt:
     schema: Mapping[str, Any]
     generation: Mapping[str, Any] = field(default_factory=dict)
     system: str | None = None
+
+    @cached_property
+    def asked_schema(self) -> dict[str, Any]:
+        """The schema as every request of the batch has it."""
+        return answer_schema(self.schema)
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def request_line(record_key: str, token: str, text: str, media: Sequence[Media],
         "generationConfig": {
             **prompt.generation,
             "responseMimeType": "application/json",
-            "responseJsonSchema": answer_schema(prompt.schema),
+            "responseJsonSchema": prompt.asked_schema,
         },
     }
     if prompt.system:

@@ -5,7 +5,7 @@ waits for a person. Answers are never deleted: whatever is promoted or rolled ba
 asked with it again. States are moved here and nowhere else.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -88,6 +88,7 @@ def register_profiles(connection: psycopg.Connection, task: Task) -> tuple[list[
             connection.execute(_SQL["describe"], _row(profile))
         if promotes_itself(task, known):
             _make_primary(connection, first, known)
+            _reread_dependents(connection, task)
             known = _read(connection, task.task_key)
     active = [prompt_id for prompt_id, stored in known.items() if stored.state != "retired"]
     return active, tuple(profile.prompt_id for profile in task.profiles if profile.prompt_id not in known)
@@ -105,12 +106,11 @@ def promotes_itself(task: Task, known: Mapping[str, StoredProfile]) -> bool:
     return is_free and (task.spec.model is None or not has_primary)
 
 
-def promote(settings: Settings, task: Task, which: str, *, as_variant: bool = False, dependents: Sequence[str] = ()) -> Decision:
+def promote(settings: Settings, task: Task, which: str, *, as_variant: bool = False) -> Decision:
     """Make a profile primary, or let it run beside the primary; the profile that was primary is retired and its answers stay.
 
     Args:
         which: its name, its id, or the beginning of its id.
-        dependents: tasks that read the results of this one; their next plan reads all of them again.
 
     Raises:
         ConfigurationError: there is no such profile, or several; or the primary is to become a variant.
@@ -127,11 +127,11 @@ def promote(settings: Settings, task: Task, which: str, *, as_variant: bool = Fa
         if stored is not None and stored.state == "primary":
             return Decision(task.task_key, profile, "primary", None)
         replaced = _make_primary(connection, profile, known)
-        connection.execute(_SQL["reread"], {"task_keys": list(dependents)})
+        _reread_dependents(connection, task)
         return Decision(task.task_key, profile, "primary", replaced)
 
 
-def rollback(settings: Settings, task: Task, *, dependents: Sequence[str] = ()) -> Decision:
+def rollback(settings: Settings, task: Task) -> Decision:
     """Make the profile primary that the primary replaced. The answers of the one that goes stay in silver, and no longer count in gold.
 
     Raises:
@@ -145,7 +145,7 @@ def rollback(settings: Settings, task: Task, *, dependents: Sequence[str] = ()) 
             raise ConfigurationError(f"The primary profile of {task.task_key} has replaced none, so there is nothing to go back to.")
         _retire(connection, primary.profile, promoted="never")
         _set_state(connection, before.profile, "primary", promoted="now")
-        connection.execute(_SQL["reread"], {"task_keys": list(dependents)})
+        _reread_dependents(connection, task)
         return Decision(task.task_key, before.profile, "primary", primary.prompt_id)
 
 
@@ -164,6 +164,11 @@ def retire(settings: Settings, task: Task, which: str) -> Decision:
             raise ConfigurationError(f"Profile '{profile.profile}' of {task.task_key} is {state}; a variant can be retired.")
         _retire(connection, profile, promoted="keep")
         return Decision(task.task_key, profile, "retired", None)
+
+
+def _reread_dependents(connection: psycopg.Connection, task: Task) -> None:
+    """Let the next plan of the tasks that read this one's results read all of them again: older ones may count now."""
+    connection.execute(_SQL["reread"], {"task_keys": list(task.dependents)})
 
 
 def find_profile(task: Task, stored: Iterable[StoredProfile], which: str) -> PromptProfile:

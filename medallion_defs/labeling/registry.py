@@ -4,9 +4,11 @@ A folder holds `task.py` with `get_spec()`, `prompt.json`, and what else the tas
 sentence, before anything runs.
 """
 
+import ast
 import hashlib
+import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +20,7 @@ from medallion_defs.labeling.contract import ModelTask, Processor, TaskSpec
 from medallion_defs.labeling.prompts import PromptProfile, load_profiles
 
 PACKAGE = "medallion_defs.tasks"
+_SOURCES = "medallion_defs.sources."
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,15 @@ class Task:
     Attributes:
         spec: what its `task.py` says.
         profiles: of its JSON files; the first is `prompt.json`.
-        code_version: 16 hex digits that change when its code might do something else; failed items are then tried again.
+        code_version: 16 hex digits that change when its code might do something else; failed items are then tried again. Of its
+            folder, and of what that imports from sources.
+        dependents: tasks that read this one's results; when another profile becomes primary, they read all of them again.
     """
 
     spec: TaskSpec
     profiles: tuple[PromptProfile, ...]
     code_version: str
+    dependents: tuple[str, ...] = ()
 
     @property
     def task_key(self) -> str:
@@ -75,7 +81,7 @@ def load_tasks(package: str = PACKAGE, settings: Mapping[str, TaskSettings] | No
     for task in by_key.values():
         _require_known(task.spec, by_key)
     in_order(by_key)
-    return by_key
+    return {key: replace(task, dependents=_dependents_of(by_key, key)) for key, task in by_key.items()}
 
 
 def find_task(tasks: Mapping[str, Task], task_key: str) -> Task:
@@ -89,9 +95,8 @@ def find_task(tasks: Mapping[str, Task], task_key: str) -> Task:
     return tasks[task_key]
 
 
-def dependents_of(tasks: Mapping[str, Task], task_key: str) -> list[str]:
-    """Return the tasks that read the results of this one."""
-    return [task.task_key for task in tasks.values() if task_key in task.spec.depends_on]
+def _dependents_of(tasks: Mapping[str, Task], task_key: str) -> tuple[str, ...]:
+    return tuple(task.task_key for task in tasks.values() if task_key in task.spec.depends_on)
 
 
 def in_order(tasks: Mapping[str, Task]) -> list[Task]:
@@ -150,8 +155,29 @@ def _require_known(spec: TaskSpec, known: Iterable[str]) -> None:
 
 
 def _code_version(folder: Path) -> str:
-    digest = hashlib.sha256(b"task-code-version-1")
-    for path in sorted(path for kind in ("*.py", "*.sql") for path in folder.rglob(kind)):
+    digest = hashlib.sha256(b"task-code-version-2")
+    own = {path.relative_to(folder).as_posix(): path for kind in ("*.py", "*.sql") for path in folder.rglob(kind)}
+    for name, path in sorted((own | _files_of_sources(folder)).items()):
         content = path.read_bytes()
-        digest.update(f"\n{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
+        digest.update(f"\n{name} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:16]
+
+
+def _files_of_sources(folder: Path) -> dict[str, Path]:
+    """Return by name the modules of sources that the folder's code imports, and the queries beside each."""
+    found: dict[str, Path] = {}
+    for name in _imported(folder):
+        if name.startswith(_SOURCES) and name in sys.modules:
+            path = Path(str(sys.modules[name].__file__))
+            found |= {f"{name}{each.suffix}": each for each in (path, path.with_suffix(".sql")) if each.exists()}
+    return found
+
+
+def _imported(folder: Path) -> set[str]:
+    nodes = [node for path in folder.rglob("*.py") for node in ast.walk(ast.parse(path.read_bytes()))]
+    froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    return (
+        {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        | {node.module or "" for node in froms}
+        | {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
+    )

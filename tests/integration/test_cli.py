@@ -26,7 +26,7 @@ def test_fetch_says_what_it_took_and_what_it_had(project: Settings) -> None:
 def test_fetch_of_an_unknown_source_names_the_known_ones(project: Settings) -> None:
     result = call("fetch", "weather")
     assert result.exit_code == 1
-    assert "companies, driver_events" in str(result.exception)
+    assert "There is: articles, companies, curricular_pages, driver_events, media." in str(result.exception)
 
 
 def test_status_shows_what_is_where_and_what_needs_a_person(project: Settings) -> None:

@@ -48,13 +48,12 @@ def read_file(path: Path, item: FileFacts) -> tuple[object, ...]:
     label = _read_label(path, item)
     image = _image_of(item)
     mime_type = _guess_mime_type(path.with_name(image.name), item)
-    flags = [
-        *([] if label else ["empty_label"]),
-        *([] if mime_type == _MIME_TYPES.get(image.name.rpartition(".")[2]) else ["mislabeled_image"]),
-    ]
+    flags = "" if label else ",empty_label"
+    if mime_type != _MIME_TYPES.get(image.name.rpartition(".")[2]):
+        flags += ",mislabeled_image"
     return (
         item.external_id, state, school, year, page_num, msgspec.json.encode(label).decode(), mime_type, image.bytes,
-        _content_sha256(item), item.bronze_path, image.name, ",".join(flags),
+        _content_sha256(item), item.bronze_path, image.name, flags[1:],
     )  # fmt: skip
 
 

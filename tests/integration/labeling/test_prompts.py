@@ -1,6 +1,7 @@
 """Promoting, rolling back, trying beside, estimating and comparing profiles, against a real database."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -200,10 +201,23 @@ def test_tasks_that_read_the_answers_of_a_promoted_variant_read_those_that_were_
     assert runner.run(settings, count_task()).plan.planned == 1
     notes.execute("UPDATE silver.tasks_prompts SET planned_seq = 1000000 WHERE task_key = 'note.count'")
     notes.commit()
-    promote(settings, variant, id_of(variant), dependents=["note.count"])
+    promote(settings, replace(variant, dependents=("note.count",)), id_of(variant))
     assert notes.execute("SELECT planned_seq FROM silver.tasks_prompts WHERE task_key = 'note.count'").fetchall() == [(0,)]
     notes.commit()
     assert outputs(notes, "note.count")
+
+
+def test_an_edit_that_is_taken_back_lets_dependent_tasks_read_the_old_answers_again(notes: psycopg.Connection, settings: Settings) -> None:
+    put_notes(notes, "hello")
+    before, edited = (replace(shout_task(mark=mark), dependents=("note.count",)) for mark in ("!", "??"))
+    runner.run(settings, before)
+    runner.run(settings, edited)
+    runner.run(settings, count_task())
+    notes.execute("UPDATE silver.tasks_prompts SET planned_seq = 1000000 WHERE task_key = 'note.count'")
+    notes.commit()
+    runner.plan(settings, before)
+    assert notes.execute("SELECT planned_seq FROM silver.tasks_prompts WHERE task_key = 'note.count'").fetchall() == [(0,)]
+    notes.commit()
 
 
 def test_a_plan_counts_what_is_asked_and_what_is_reused_and_prices_the_real_requests(notes: psycopg.Connection, settings: Settings) -> None:

@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
     yield package
-    for name in [name for name in sys.modules if name.split(".")[0] == PACKAGE]:
+    for name in [name for name in sys.modules if name.split(".")[0] in (PACKAGE, "sources_of_a_test")]:
         del sys.modules[name]
 
 
@@ -63,6 +63,25 @@ def test_the_code_version_follows_the_code_and_nothing_else(folder: Path) -> Non
     assert load_tasks(PACKAGE)["a.b"].code_version == first
     (task / "helper.py").write_text("x = 1")
     assert load_tasks(PACKAGE)["a.b"].code_version != first
+
+
+@pytest.mark.parametrize("imports", ["from sources_of_a_test.notes.files import x", "from sources_of_a_test.notes import files"])
+def test_the_code_version_follows_what_the_task_imports_of_a_source(folder: Path, monkeypatch: pytest.MonkeyPatch, imports: str) -> None:
+    source = folder.parent / "sources_of_a_test" / "notes"
+    source.mkdir(parents=True)
+    (source / "files.py").write_text("x = 1")
+    (source / "fetch.py").write_text("")
+    monkeypatch.setattr("medallion_defs.labeling.registry._SOURCES", "sources_of_a_test.")
+    task = write_task(folder, "a_b", "a.b")
+    with (task / "task.py").open("a") as file:
+        file.write(f"\n{imports}\n")
+
+    versions = [load_tasks(PACKAGE)["a.b"].code_version]
+    for name, content in (("fetch.py", "x = 1"), ("files.py", "x = 2"), ("files.sql", "SELECT 1"), ("files.sql", "SELECT 2")):
+        (source / name).write_text(content)
+        versions.append(load_tasks(PACKAGE)["a.b"].code_version)
+    assert versions[0] == versions[1], "the task does not import the fetcher"
+    assert len(set(versions)) == 4
 
 
 @pytest.mark.parametrize(
