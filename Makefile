@@ -23,9 +23,10 @@ demo: venv
 up: venv
 	@exec $(BIN)/medallion up
 
-# Whole files to one worker each: what a file's tests share, such as a running stack, is started once.
+# Whole files to one worker each, for what their tests share. Each acceptance test runs a whole stack of processes: one at a time.
 test: check
-	@exec $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore tests/acceptance
+	@exec $(BIN)/python -m pytest tests/acceptance
 
 check: venv
 	@$(BIN)/ruff check .

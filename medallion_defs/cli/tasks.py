@@ -18,7 +18,7 @@ from medallion_defs.labeling import housekeeping as upkeep
 from medallion_defs.labeling import metrics as figures
 from medallion_defs.labeling import runner, verdicts
 from medallion_defs.labeling.labels import refresh_labels
-from medallion_defs.labeling.plan import PlanReport, Requeuable
+from medallion_defs.labeling.plan import PlanReport, RedoExtent, Requeuable
 from medallion_defs.labeling.reading import Status, TaskFilter, TaskRow
 from medallion_defs.labeling.registry import Task, find_task, load_tasks
 from medallion_defs.labeling.runner import ConsolidateReport, ProcessReport
@@ -160,6 +160,7 @@ def backfill(
     file_id: Annotated[list[str] | None, typer.Option(help="Only tasks about this bronze item; can be repeated.")] = None,
     outdated: Annotated[bool, typer.Option("--outdated", help="Only what other code than the present did last.")] = False,
     before: Annotated[str | None, typer.Option(help="Only what was done before this time; to go on with a backfill that stopped.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how much that is, and what it may cost; change nothing.")] = False,
 ) -> None:
     """Do again what succeeded. Old results stay until new ones are there; the next run does the work."""
     chosen = {RunScope.since: bool(since), RunScope.file_ids: bool(file_id), RunScope.outdated: outdated}
@@ -169,9 +170,19 @@ def backfill(
     until = parse_time("before", before) if before else clock.now()
     with _engine() as (settings, tasks):
         found = find_task(tasks, task)
-        count = runner.backfill(settings, found, parse_scope(scope, since, file_id or [], current_code=found.code_version), until)
+        parsed = parse_scope(scope, since, file_id or [], current_code=found.code_version)
+        if dry_run:
+            _say_extent(runner.count_backfill(settings, found, parsed, until))
+            return
+        count = runner.backfill(settings, found, parsed, until)
     typer.echo(f"{count:,} tasks are to be done again. 'medallion tasks run --task {task}' does them, or the sensor.")
     typer.echo(f"If this was stopped, go on with --before {until.isoformat()}")
+
+
+def _say_extent(extent: RedoExtent) -> None:
+    typer.echo(f"{extent.tasks:,} tasks about {extent.bytes:,} bytes would be done again. Nothing was changed.")
+    if extent.usd:
+        typer.echo(f"The answers they have cost {extent.usd:.4f} USD; new ones are paid as well, at the prices of their day.")
 
 
 @app.command()

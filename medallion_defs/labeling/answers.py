@@ -17,7 +17,7 @@ import psycopg
 
 from medallion_defs.core import clock, db
 from medallion_defs.core.errors import ConfigurationError, MedallionError, TerminalError, TransientError
-from medallion_defs.core.settings import Settings
+from medallion_defs.core.settings import ModelPrice, Settings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.genai.answers import Problem, Usage, decode_object
 from medallion_defs.genai.cost import cost_usd
@@ -161,13 +161,19 @@ class _Answers:
     run_id: str
     batch: GenaiBatch = field(init=False)
     task: Task = field(init=False)
+    records: Mapping[str, RequestRecord] = field(init=False)
+    prices: Sequence[ModelPrice] = field(init=False)
 
     def __post_init__(self) -> None:
-        batch = BatchState(self.connection).read(self.batch_id)
+        state = BatchState(self.connection)
+        batch = state.read(self.batch_id)
         if batch is None or batch.tasks_batch_id is None:
             raise UnknownBatchError(f"ops.active_batches has no batch {self.batch_id}; its answers stay in {self.bronze_path}.")
         self.batch = batch
         self.task = find_task(self.tasks, batch.task_key)
+        self.records = state.read_records(self.batch_id)
+        # A price is looked up for each record: only among those of the model.
+        self.prices = [price for price in self.settings.genai.prices if (price.model, price.mode) == (batch.model, batch.mode)]
 
     def settle(self) -> BatchReport:
         """Write everything that the answers say, in the caller's transaction."""
@@ -219,8 +225,7 @@ class _Answers:
         BatchState(self.connection).settle(self.batch_id, costs, has_results=self.batch.output_file is not None, at=clock.now())
 
     def _match(self) -> Matching:
-        records = BatchState(self.connection).read_records(self.batch_id)
-        tokens = {key: record.item_token for key, record in records.items()}
+        tokens = {key: record.item_token for key, record in self.records.items()}
         if self.batch.output_file is None:
             state = str(self.batch.provider_state or "UNKNOWN")
             kind = "".join(word.title() for word in state.split("_"))
@@ -240,9 +245,8 @@ class _Answers:
         outcomes = Outcomes(
             batch.task_key, int(batch.tasks_batch_id or 0), self.run_id, self.task.code_version, self.task.spec.output_model, limits
         )
-        records = BatchState(self.connection).read_records(self.batch_id)
         for key, outcome in matching.outcomes.items():
-            yield _judge_one(records[key], outcome, self._cost(outcome.usage), outcomes)
+            yield _judge_one(self.records[key], outcome, self._cost(outcome.usage), outcomes)
 
     def _cost(self, usage: Usage) -> Decimal:
         """Return what a record's answer costs; where its price has gone from the settings, the record's share of what was reserved.
@@ -252,7 +256,7 @@ class _Answers:
         batch = self.batch
         try:
             day = (batch.submitted_at or batch.created_at).date()
-            return cost_usd(usage, self.settings.genai.prices, batch.model, batch.mode, day)
+            return cost_usd(usage, self.prices, batch.model, batch.mode, day)
         except ConfigurationError:
             return batch.reserved_usd / batch.request_count
 

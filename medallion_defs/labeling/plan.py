@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from datetime import datetime
+from decimal import Decimal
 from typing import Literal, NamedTuple
 from uuid import UUID
 
@@ -50,6 +51,15 @@ class PlanReport:
     batched: int
     batch_ids: tuple[int, ...]
     waiting_profiles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RedoExtent:
+    """What a backfill would do again. `usd`: what the answers that are there have cost; 0 without a model."""
+
+    tasks: int
+    bytes: int
+    usd: Decimal
 
 
 class OpenItem(NamedTuple):
@@ -97,10 +107,7 @@ def redo(connection: psycopg.Connection, task_key: str, scope: Scope, before: da
     Args:
         scope: `since` means tasks planned at that time or later; `dataset` is for bronze items and refused.
     """
-    if scope.dataset is not None:
-        raise ConfigurationError("Tasks know no dataset: narrow a backfill by task, since, file_ids or outdated.")
-    file_ids = None if scope.file_ids is None else list(scope.file_ids)
-    values = {"task_key": task_key, "before": before, "since": scope.since, "file_ids": file_ids, "current_code": scope.current_code}
+    values = _redo_values(task_key, scope, before)
     total = 0
     after: UUID | None = None
     while True:
@@ -109,6 +116,20 @@ def redo(connection: psycopg.Connection, task_key: str, scope: Scope, before: da
         total += int(redone)
         if after is None:
             return total
+
+
+def count_redo(connection: psycopg.Connection, task_key: str, scope: Scope, before: datetime) -> RedoExtent:
+    """Return what `redo` with the same arguments still has before it."""
+    with connection.cursor(row_factory=class_row(RedoExtent)) as cursor:
+        [extent] = cursor.execute(_SQL["count_redo"], _redo_values(task_key, scope, before)).fetchall()
+    return extent
+
+
+def _redo_values(task_key: str, scope: Scope, before: datetime) -> dict[str, object]:
+    if scope.dataset is not None:
+        raise ConfigurationError("Tasks know no dataset: narrow a backfill by task, since, file_ids or outdated.")
+    file_ids = None if scope.file_ids is None else list(scope.file_ids)
+    return {"task_key": task_key, "before": before, "since": scope.since, "file_ids": file_ids, "current_code": scope.current_code}
 
 
 def requeue_tasks(

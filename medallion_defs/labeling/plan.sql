@@ -71,6 +71,16 @@ WITH part AS (
 )
 SELECT (SELECT max(task_id::text)::uuid FROM part) AS last, (SELECT count(*) FROM redone) AS redone
 
+-- name: count_redo
+-- What the answers that are there have cost is the best guess at what new ones will.
+SELECT count(*) AS tasks, coalesce(sum(todo.bytes), 0)::bigint AS bytes, coalesce(sum(result.cost_usd), 0) AS usd
+FROM silver.tasks_todo AS todo
+LEFT JOIN silver.tasks_results AS result USING (task_id)
+WHERE todo.task_key = %(task_key)s AND todo.status = 'succeeded' AND todo.updated_at < %(before)s
+  AND (%(since)s::timestamptz IS NULL OR todo.created_at >= %(since)s)
+  AND (%(file_ids)s::uuid[] IS NULL OR todo.file_id = ANY (%(file_ids)s))
+  AND (%(current_code)s::text IS NULL OR todo.code_version IS DISTINCT FROM %(current_code)s)
+
 -- name: requeue
 UPDATE silver.tasks_todo SET
     status = 'pending', batch_id = NULL, attempts = 0, retry_at = NULL, error_type = NULL, error_message = NULL, updated_at = now()

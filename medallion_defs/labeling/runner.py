@@ -22,7 +22,7 @@ from medallion_defs.labeling import leases, reading
 from medallion_defs.labeling.asking import BatchAsking
 from medallion_defs.labeling.consolidate import Consolidated, consolidate_task
 from medallion_defs.labeling.markers import markers_of, write_markers
-from medallion_defs.labeling.plan import PlanReport, Requeuable, plan_task, redo, requeue_tasks
+from medallion_defs.labeling.plan import PlanReport, RedoExtent, Requeuable, count_redo, plan_task, redo, requeue_tasks
 from medallion_defs.labeling.process import BatchRun
 from medallion_defs.labeling.reading import TaskFilter, TaskLife, TaskRow
 from medallion_defs.labeling.registry import Task
@@ -163,6 +163,12 @@ def backfill(settings: Settings, task: Task, scope: Scope, before: datetime) -> 
     """
     with db.connect(settings, _ROLE) as connection:
         return redo(connection, task.task_key, scope, before)
+
+
+def count_backfill(settings: Settings, task: Task, scope: Scope, before: datetime) -> RedoExtent:
+    """Return what `backfill` with the same arguments would do; changes nothing."""
+    with db.connect(settings, "medallion_console") as connection:
+        return count_redo(connection, task.task_key, scope, before)
 
 
 def requeue(

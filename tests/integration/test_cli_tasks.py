@@ -122,7 +122,9 @@ def test_failures_are_listed_requeued_and_counted(articles: Settings, db: psycop
 
 def test_what_succeeded_is_done_again_on_request_and_old_events_are_folded(articles: Settings) -> None:
     good("tasks", "run", "--task", TASK)
+    assert "2 tasks about" in good("tasks", "backfill", "--task", TASK, "--dry-run")
     assert "2 tasks are to be done again" in good("tasks", "backfill", "--task", TASK)
+    assert "0 tasks about" in good("tasks", "backfill", "--task", TASK, "--dry-run"), "what is pending is not counted twice"
     assert answer("tasks", "run", "--task", TASK)["consolidated"]["counts"]["succeeded"] == 2
     assert "0 tasks are to be done again" in good("tasks", "backfill", "--task", TASK, "--outdated")
     assert "at a time" in refusal(call("tasks", "backfill", "--task", TASK, "--outdated", "--since", "2026-01-01T00:00:00+00:00"))

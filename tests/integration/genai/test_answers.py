@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from pydantic import BaseModel
 
+from medallion_defs.core import clock
 from medallion_defs.genai.emulator_faults import Faults, ItemFault
 from medallion_defs.genai.report import BatchReport, markdown
 from medallion_defs.labeling import runner
@@ -17,6 +18,7 @@ from medallion_defs.labeling.answers import reparse
 from medallion_defs.labeling.contract import ModelRequest, ModelTask, RequestMedium
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
+from medallion_defs.ops.scope import Scope
 from tests.integration.genai.conftest import Transport, judge_task, parse, run_round
 from tests.integration.labeling.notes import make_due, outputs, put_notes, states
 
@@ -58,6 +60,13 @@ def test_each_note_gets_its_answer_and_the_books_balance(notes: psycopg.Connecti
     ).fetchall()
     assert row == ("loaded", "silver.tasks_results", 3, 3, 0)
     assert (count(notes, "ops.inflight_records"), count(notes, "ops.failure_counts")) == (0, 0)
+
+
+def test_a_dry_run_of_a_backfill_says_what_the_answers_have_cost(notes: psycopg.Connection, transport: Transport) -> None:
+    put_notes(notes, "one", "two")
+    [report] = run_round(transport, judge_task())
+    extent = runner.count_backfill(transport.settings, judge_task(), Scope(), clock.now())
+    assert (extent.tasks, extent.bytes, extent.usd) == (2, 6, report.cost_usd)
 
 
 def test_nothing_is_asked_twice(notes: psycopg.Connection, transport: Transport) -> None:
