@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -252,9 +253,19 @@ class _Fetch:
         self.waiting.append(LeftFile(file.external_id, "it was replaced after it was copied"))
 
 
-def groups_of(files: Iterable[LandingFile]) -> Iterator[list[LandingFile]]:
-    """Cut files into groups of at most 1,000 files and 256 MiB; a larger file goes alone."""
-    group: list[LandingFile] = []
+class Sized(Protocol):
+    """What is cut into groups."""
+
+    @property
+    def bytes(self) -> int: ...
+
+
+S = TypeVar("S", bound=Sized)
+
+
+def groups_of(files: Iterable[S]) -> Iterator[list[S]]:
+    """Cut files, or pages, into groups that become durable together: at most 1,000 and 256 MiB; a larger one goes alone."""
+    group: list[S] = []
     size = 0
     for file in files:
         if group and (len(group) == GROUP_ITEMS or size + file.bytes > GROUP_BYTES):

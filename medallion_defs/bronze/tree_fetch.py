@@ -17,7 +17,7 @@ from medallion_defs.bronze.disk import FOLDER, disk_errors, explain_os_error
 from medallion_defs.bronze.encoding import InvalidExternalIdError
 from medallion_defs.bronze.folder import facts_of
 from medallion_defs.bronze.landing import LeftFile
-from medallion_defs.bronze.landing_fetch import GROUP_BYTES, GROUP_ITEMS, FileRefusedError, FileUnsettledError
+from medallion_defs.bronze.landing_fetch import FileRefusedError, FileUnsettledError, groups_of
 from medallion_defs.bronze.store import BronzeStore, DamagedItemError, ForgottenItemError, Group, NewArtifact, NewItem
 from medallion_defs.bronze.tree import FileState, TreePage, scan_tree
 from medallion_defs.core.content import Source
@@ -234,20 +234,6 @@ class _Fetch:
     def _list(self, left: LeftFile) -> None:
         if len(self.report.left) < _LISTED:
             self.report.left.append(left)
-
-
-def groups_of(pages: Iterable[TreePage]) -> Iterator[list[TreePage]]:
-    """Cut pages into groups that become durable together; a larger page goes alone."""
-    group: list[TreePage] = []
-    size = 0
-    for page in pages:
-        if group and (len(group) == GROUP_ITEMS or size + page.bytes > GROUP_BYTES):
-            yield group
-            group, size = [], 0
-        group.append(page)
-        size += page.bytes
-    if group:
-        yield group
 
 
 def _check_label(label: bytes) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from medallion_defs.bronze import tree_fetch
+from medallion_defs.bronze import landing_fetch, tree_fetch
 from medallion_defs.bronze.contract import TreeScope
 from medallion_defs.bronze.landing import LeftFile
 from medallion_defs.bronze.local import LocalStore
@@ -273,7 +273,7 @@ def test_a_page_that_changed_just_now_waits_and_the_sensor_is_told(fetch: Fetche
 
 
 def test_groups_are_told_to_the_ledger_as_they_become_durable(fetch: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree_fetch, "GROUP_ITEMS", 3)
+    monkeypatch.setattr(landing_fetch, "GROUP_ITEMS", 3)
     told: list[int] = []
     fetch_tree(
         fetch.store, SOURCE, fetch.scope, fetch.memory, lambda items, _: told.append(len(items)),
@@ -283,7 +283,7 @@ def test_groups_are_told_to_the_ledger_as_they_become_durable(fetch: Fetcher, mo
 
 
 def test_what_was_published_before_a_failure_is_not_read_again(fetch: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree_fetch, "GROUP_ITEMS", 3)
+    monkeypatch.setattr(landing_fetch, "GROUP_ITEMS", 3)
 
     def fail_at_the_second(items: Sequence[BronzeItem], _: Sequence[LeftFile]) -> None:
         fetch.items += items
