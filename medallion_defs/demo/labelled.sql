@@ -10,7 +10,8 @@ JOIN silver.tasks_results AS result USING (task_key, media_type, file_hash)
 WHERE result.subject_key LIKE %(prefix)s OR task_key = 'page.curricular' AND result.subject_key = ANY (%(pages)s)
 
 -- name: batches
-SELECT count(DISTINCT batch.batch_id), coalesce(sum(key.cost_usd), 0)
-FROM ops.active_batches AS batch
-JOIN ops.batch_record_keys AS key USING (batch_id)
-WHERE key.record_key = ANY (%(pages)s) OR split_part(key.record_key, ':', 2) LIKE %(prefix)s
+SELECT count(*), coalesce(sum(settled_usd), 0)
+FROM ops.active_batches
+WHERE batch_id IN (
+    SELECT batch_id FROM ops.batch_record_keys
+    WHERE record_key = ANY (%(pages)s) OR split_part(record_key, ':', 2) LIKE %(prefix)s)

@@ -4,8 +4,7 @@ The client's own response types refuse unknown fields and drop errors, so result
 A finish reason other than STOP never gives an answer: half a JSON object can be valid, and wrong.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -20,18 +19,20 @@ _FINISH_ERRORS = {
     "SPII": "Blocked",
     "LANGUAGE": "Language",
 }
-_MOST_TOKENS = 10**9
 _MOST_LEVELS = 100
 
 
-class Usage(msgspec.Struct, frozen=True, rename="camel"):
+_Tokens = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
+
+
+class Usage(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """Token counts of one response, as the provider bills them. `prompt_token_count` includes the cached tokens."""
 
-    prompt_token_count: int = 0
-    cached_content_token_count: int = 0
-    candidates_token_count: int = 0
-    thoughts_token_count: int = 0
-    tool_use_prompt_token_count: int = 0
+    prompt_token_count: _Tokens = 0
+    cached_content_token_count: _Tokens = 0
+    candidates_token_count: _Tokens = 0
+    thoughts_token_count: _Tokens = 0
+    tool_use_prompt_token_count: _Tokens = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
@@ -61,7 +62,7 @@ class Response(msgspec.Struct, frozen=True, rename="camel"):
 
     candidates: list[_Candidate] | None = None
     prompt_feedback: _Feedback | None = None
-    usage_metadata: Any = None
+    usage_metadata: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class ItemError(msgspec.Struct, frozen=True):
@@ -108,6 +109,7 @@ class Problem(msgspec.Struct, frozen=True):
 _decode_line = msgspec.json.Decoder(ResultLine).decode
 _decode_response = msgspec.json.Decoder(Response).decode
 _decode_error = msgspec.json.Decoder(ItemError).decode
+_decode_usage = msgspec.json.Decoder(Usage).decode
 
 
 def decode_line(line: bytes) -> ResultLine:
@@ -157,14 +159,21 @@ def _is_there(raw: msgspec.Raw) -> bool:
     return bytes(raw).strip() not in (b"", b"null")
 
 
-def _usage(stated: Any) -> Usage:
+def _usage(stated: msgspec.Raw) -> Usage:
     """Return the counts that are stated; an absent or absurd one is zero, for an answer is worth more than its bill."""
-    counts = stated if isinstance(stated, Mapping) else {}
+    try:
+        return _decode_usage(stated)
+    except ValueError:
+        counts = msgspec.json.decode(stated)
+    counts = counts if isinstance(counts, dict) else {}
     return Usage(*(_count(counts.get(name)) for name in Usage.__struct_encode_fields__))
 
 
 def _count(value: Any) -> int:
-    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else 0
+    try:
+        return msgspec.convert(value, _Tokens)
+    except ValueError:
+        return 0
 
 
 def _text(candidate: _Candidate) -> str | None:
@@ -195,8 +204,9 @@ def decode_object(text: str | bytes) -> dict[str, Any]:
 
 def _may_nest(text: str | bytes) -> bool:
     # As many brackets as levels must be there: of nearly every answer, counting them is all.
-    raw = text.encode() if isinstance(text, str) else text
-    return raw.count(b"{") + raw.count(b"[") >= _MOST_LEVELS
+    if isinstance(text, str):
+        return text.count("{") + text.count("[") >= _MOST_LEVELS
+    return text.count(b"{") + text.count(b"[") >= _MOST_LEVELS
 
 
 def _is_within(value: Any, levels: int) -> bool:

@@ -4,19 +4,19 @@ The provider may lose lines, repeat them, shuffle them, and has been seen to put
 position means nothing, and each request asks for an echo of its token, which only its own answer can have.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from medallion_defs.genai.answers import Answer, Problem, Usage, decode_line, decode_object, read_line
+from medallion_defs.genai.answers import Answer, Problem, ResultLine, Usage, decode_line, decode_object, read_line
 
 TOKEN_FIELD = "item_token"
 
 
-@dataclass(frozen=True)
-class Matched:
+class Matched(msgspec.Struct, frozen=True):
     """A record's own answer: the JSON object without the token. `raw`: the result line, as it came."""
 
     output: dict[str, Any]
@@ -27,51 +27,62 @@ class Matched:
 
 @dataclass
 class Matching:
-    """All records of a batch, each with its answer or its problem; and what came that nobody asked for.
+    """Matches the lines of one result file with what was asked, one line at a time: an answer file may have any size.
 
     Attributes:
-        outcomes: by record key; exactly the keys that were asked.
-        foreign_keys: keys of lines that belong to no request.
-        unreadable: lines that are no result, by 1-based line number.
+        tokens: the item token of each record key of the batch.
+        repeated: keys that several lines have. Which of them is the record's own cannot be known; each was paid for.
+        foreign_keys: keys of lines that belong to no request; complete when the outcomes have been read.
+        unreadable: lines that are no result, by 1-based line number; likewise.
     """
 
-    outcomes: dict[str, Matched | Problem] = field(default_factory=dict)
+    tokens: Mapping[str, str]
+    repeated: Set[str] = frozenset()
     foreign_keys: list[str] = field(default_factory=list)
     unreadable: dict[int, str] = field(default_factory=dict)
 
+    def outcomes(self, lines: Iterable[bytes]) -> Iterator[tuple[str, Matched | Problem]]:
+        """Yield every key that was asked, exactly once, with its answer or its problem."""
+        waiting = set(self.tokens)
+        duplicates: dict[str, Problem] = {}
+        for line, result in self._read(lines):
+            key = result.key
+            if key is None or key not in self.tokens:
+                self.foreign_keys.append(str(key))
+            elif key in self.repeated:
+                duplicates[key] = _duplicate(duplicates.get(key), result, line)
+            else:
+                waiting.remove(key)
+                yield key, check_answer(self.tokens[key], read_line(result), line)
+        yield from duplicates.items()
+        missing = Problem("MissingResponse", "The batch ended without a line for this record.")
+        yield from ((key, missing) for key in self.tokens if key in waiting and key not in duplicates)
 
-def match_answers(tokens: Mapping[str, str], lines: Iterable[bytes]) -> Matching:
-    """Match the lines of a result file with what was asked.
-
-    Args:
-        tokens: the item token of each record key of the batch.
-        lines: the result file's lines.
-    """
-    matching = Matching()
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            _take(matching, tokens, number, line)
-    for key in tokens:
-        if key not in matching.outcomes:
-            matching.outcomes[key] = Problem("MissingResponse", "The batch ended without a line for this record.")
-    return matching
+    def _read(self, lines: Iterable[bytes]) -> Iterator[tuple[bytes, ResultLine]]:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    yield line, decode_line(line)
+                except (ValueError, RecursionError) as error:
+                    self.unreadable[number] = str(error)
 
 
-def _take(matching: Matching, tokens: Mapping[str, str], number: int, line: bytes) -> None:
-    try:
-        result = decode_line(line)
-    except (ValueError, RecursionError) as error:
-        matching.unreadable[number] = str(error)
-        return
-    if result.key is None or result.key not in tokens:
-        matching.foreign_keys.append(str(result.key))
-    elif result.key in matching.outcomes:
-        # Which of them is the record's own cannot be known; each was paid for.
-        usage = matching.outcomes[result.key].usage + read_line(result).usage
-        message = "The result file has several lines for this record."
-        matching.outcomes[result.key] = Problem("DuplicateResponse", message, usage=usage, raw=line)
-    else:
-        matching.outcomes[result.key] = check_answer(tokens[result.key], read_line(result), line)
+def find_repeated(lines: Iterable[bytes]) -> Set[str]:
+    """Return the keys that several lines of a result file have: to be known before the first line is believed."""
+    seen: set[str] = set()
+    repeated: set[str] = set()
+    for line in lines:
+        # A line that is no result is named when the outcomes are read.
+        with suppress(ValueError, RecursionError):
+            if key := decode_line(line).key:
+                (repeated if key in seen else seen).add(key)
+    return repeated
+
+
+def _duplicate(before: Problem | None, result: ResultLine, line: bytes) -> Problem:
+    usage = read_line(result).usage
+    message = "The result file has several lines for this record."
+    return Problem("DuplicateResponse", message, usage=before.usage + usage if before else usage, raw=line)
 
 
 def check_answer(token: str, answer: Answer | Problem, raw: bytes) -> Matched | Problem:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 import psycopg
-from psycopg.rows import class_row, kwargs_row
+from psycopg.rows import args_row, class_row, kwargs_row
 from psycopg.types.json import Jsonb
 
 from medallion_defs.core.errors import TransientError
@@ -39,7 +39,7 @@ class LostBatchError(TransientError):
     """The batch is not in the status that this step starts from: somebody else has taken it further."""
 
 
-class RequestRecord(msgspec.Struct, frozen=True):
+class RequestRecord(msgspec.Struct, frozen=True, gc=False):
     """One record of a batch: what identifies it here and in the answer."""
 
     record_key: str
@@ -198,7 +198,7 @@ class BatchState:
 
     def read_records(self, batch_id: str) -> dict[str, RequestRecord]:
         """Return the records of a batch by key."""
-        with self._connection.cursor(row_factory=class_row(RequestRecord)) as cursor:
+        with self._connection.cursor(binary=True, row_factory=args_row(RequestRecord)) as cursor:
             return {row.record_key: row for row in cursor.execute(_query("read_records"), {"batch_id": batch_id})}
 
     @contextmanager
@@ -251,12 +251,10 @@ class BatchState:
 
     # -- with the answers ------------------------------------------------------------------------------------------
 
-    def settle(self, batch_id: str, costs: Mapping[str, Decimal], *, has_results: bool, at: datetime) -> None:
-        """Note what the records cost, free them, and close the batch. Doing it again writes the same."""
-        params = {"batch_id": batch_id, "record_keys": list(costs), "costs": list(costs.values())}
-        self._connection.execute(_query("settle_records"), params)
+    def settle(self, batch_id: str, settled_usd: Decimal, *, has_results: bool, at: datetime) -> None:
+        """Note what the answers cost, free the records, and close the batch. Doing it again writes the same."""
         self.release_records(batch_id)
-        self._move("mark_done", batch_id, has_results=has_results, settled_usd=sum(costs.values(), Decimal(0)), at=at)
+        self._move("mark_done", batch_id, has_results=has_results, settled_usd=settled_usd, at=at)
 
     def release_records(self, batch_id: str, record_keys: Sequence[str] | None = None) -> None:
         """Let others ask about these records of a batch; by default about all."""
@@ -271,6 +269,10 @@ class BatchState:
     def clear_failures(self, record_keys: Sequence[str]) -> int:
         """Forget the failures of records: they have succeeded, or a person wants them tried again; return how many had any."""
         return self._connection.execute(_query("clear_failures"), {"record_keys": list(record_keys)}).rowcount
+
+    def clear_answered(self, batch_id: str, failed: Iterable[str]) -> None:
+        """Forget the failures of a batch's records, but of those that failed."""
+        self._connection.execute(_query("clear_answered"), {"batch_id": batch_id, "failed": list(failed)})
 
     def log_failures(self, failures: Iterable[Failure], at: datetime) -> None:
         """Add lines to the failure log; those that are there already stay as they are."""

@@ -117,11 +117,6 @@ WHERE batch_id = %(batch_id)s AND status = %(status)s AND status IN ('reserved',
 DELETE FROM ops.inflight_records
 WHERE batch_id = %(batch_id)s AND (%(record_keys)s::text[] IS NULL OR record_key = ANY (%(record_keys)s))
 
--- name: settle_records
-UPDATE ops.batch_record_keys AS key SET cost_usd = given.cost_usd
-FROM unnest(%(record_keys)s::text[], %(costs)s::numeric[]) AS given(record_key, cost_usd)
-WHERE key.batch_id = %(batch_id)s AND key.record_key = given.record_key
-
 -- name: count_failures
 INSERT INTO ops.failure_counts AS counts (record_key, task_id, count, last_updated)
 SELECT record_key, task_id, 1, %(at)s FROM unnest(%(record_keys)s::text[], %(task_ids)s::uuid[]) AS given(record_key, task_id)
@@ -133,6 +128,10 @@ RETURNING record_key, count
 
 -- name: clear_failures
 DELETE FROM ops.failure_counts WHERE record_key = ANY(%(record_keys)s)
+
+-- name: clear_answered
+DELETE FROM ops.failure_counts AS counts USING ops.batch_record_keys AS key
+WHERE key.batch_id = %(batch_id)s AND counts.record_key = key.record_key AND counts.record_key <> ALL (%(failed)s::text[])
 
 -- name: read_failures
 SELECT record_key, counts.count

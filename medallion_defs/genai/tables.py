@@ -88,7 +88,6 @@ BATCH_RECORD_KEYS = Table(
     Column("task_id", UUID, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("item_token", Text, nullable=False),
-    _usd("cost_usd", comment="what the answer cost; NULL until it is read"),
     _now("created_at"),
     schema="ops",
 )

@@ -6,7 +6,7 @@ free (`reparse`).
 """
 
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -21,7 +21,7 @@ from medallion_defs.core.settings import ModelPrice, Settings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.genai.answers import Problem, Usage, decode_object
 from medallion_defs.genai.cost import cost_usd
-from medallion_defs.genai.match import Matched, Matching, match_answers
+from medallion_defs.genai.match import Matched, Matching, find_repeated
 from medallion_defs.genai.report import BatchReport, RecordFailure
 from medallion_defs.genai.requests import RESPONSES_FILE
 from medallion_defs.genai.state import BatchState, Failure, GenaiBatch, RequestRecord
@@ -56,8 +56,7 @@ class FinalAnswerError(TerminalError):
     """A record has no answer that can be used, and would not get one by asking again."""
 
 
-@dataclass(frozen=True)
-class Judged:
+class Judged(msgspec.Struct, frozen=True):
     """What an answer makes of its record."""
 
     record: RequestRecord
@@ -65,6 +64,27 @@ class Judged:
     cost: Decimal
     problem: Problem | None
     traceback: str | None = None
+
+
+@dataclass
+class Tally:
+    """What is kept of the answers as they go by: how many, what they cost, and those that failed."""
+
+    total: int = 0
+    cost: Decimal = Decimal(0)
+    failed: list[Judged] = field(default_factory=list)
+
+    def watch(self, judged: Iterable[Judged]) -> Iterator[Judged]:
+        for each in judged:
+            self.total += 1
+            self.cost += each.cost
+            if each.problem:
+                self.failed.append(each)
+            yield each
+
+    def tasks_by_key(self) -> dict[str, UUID]:
+        """Return the task of each record that failed."""
+        return {each.record.record_key: each.record.task_id for each in self.failed}
 
 
 def read_ledger_batch(settings: Settings, tasks: Mapping[str, Task], source_type: str, batch_id: str, run_id: str) -> list[BatchReport]:
@@ -151,7 +171,7 @@ def code_version(tasks: Mapping[str, Task]) -> str:
 
 @dataclass
 class _Answers:
-    """The answers of one batch."""
+    """The answers of one batch. They are read as they are written on, so that memory does not grow with their number."""
 
     connection: psycopg.Connection
     settings: Settings
@@ -162,6 +182,7 @@ class _Answers:
     batch: GenaiBatch = field(init=False)
     task: Task = field(init=False)
     records: Mapping[str, RequestRecord] = field(init=False)
+    matching: Matching = field(init=False)
     prices: Sequence[ModelPrice] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -172,6 +193,7 @@ class _Answers:
         self.batch = batch
         self.task = find_task(self.tasks, batch.task_key)
         self.records = state.read_records(self.batch_id)
+        self.matching = Matching({key: record.item_token for key, record in self.records.items()})
         # A price is looked up for each record: only among those of the model.
         self.prices = [price for price in self.settings.genai.prices if (price.model, price.mode) == (batch.model, batch.mode)]
 
@@ -179,33 +201,30 @@ class _Answers:
         """Write everything that the answers say, in the caller's transaction."""
         now = clock.now()
         self._require_asked()
-        matching = self._match()
-        judged = list(self._judge(matching))
-        failed = {each.record.record_key: each.record.task_id for each in judged if each.problem}
-        copy_events(self.connection, [each.event for each in judged])
+        tally = Tally()
+        copy_events(self.connection, (each.event for each in tally.watch(self._judge())))
         state = BatchState(self.connection)
-        counts = state.count_failures(failed, now)
-        state.clear_failures([each.record.record_key for each in judged if not each.problem])
-        state.log_failures(self._failures(judged), now)
-        self._settle_costs(judged)
+        counts = state.count_failures(tally.tasks_by_key(), now)
+        state.clear_answered(self.batch_id, counts)
+        state.log_failures(self._failures(tally), now)
+        self._close(tally)
         self.connection.execute(_SQL["finish_asked"], {"batch_id": self.batch.tasks_batch_id})
-        return self._report(matching, judged, counts)
+        return self._report(tally, counts)
 
     def settle_costs(self) -> None:
         """Write what the answers cost, free their records and close the batch; no task gets any of them."""
-        self._settle_costs(list(self._judge(self._match())))
+        self._close(self._count())
 
     def report(self) -> BatchReport:
         """Return the report without writing anything."""
-        matching = self._match()
-        judged = list(self._judge(matching))
-        failed = {each.record.record_key: each.record.task_id for each in judged if each.problem}
+        tally = self._count()
+        failed = tally.tasks_by_key()
         counts = dict.fromkeys(failed, 0) | BatchState(self.connection).read_failures(failed)
-        return self._report(matching, judged, counts)
+        return self._report(tally, counts)
 
     def take_again(self) -> int:
         """Give the answers that are valid now to their tasks, in the caller's transaction; return how many."""
-        valid = {each.record.task_id: each for each in self._judge(self._match()) if not each.problem}
+        valid = {each.record.task_id: each for each in self._judge() if not each.problem}
         values = {"task_key": self.task.task_key, "prompt_id": self.batch.prompt_id, "items": len(valid), "task_ids": list(valid)}
         rows = self.connection.execute(_SQL["reopen"], values | {"tasks_batch_id": self.batch.tasks_batch_id}).fetchall()
         copy_events(self.connection, [valid[task_id].event._replace(batch_id=new_batch) for task_id, new_batch in rows])
@@ -220,33 +239,40 @@ class _Answers:
                 f"{row[0] if row else 'gone'}. They stay in bronze; 'medallion genai reparse {self.batch_id}' takes them."
             )
 
-    def _settle_costs(self, judged: Sequence[Judged]) -> None:
-        costs = {each.record.record_key: each.cost for each in judged}
-        BatchState(self.connection).settle(self.batch_id, costs, has_results=self.batch.output_file is not None, at=clock.now())
+    def _close(self, tally: Tally) -> None:
+        BatchState(self.connection).settle(self.batch_id, tally.cost, has_results=self.batch.output_file is not None, at=clock.now())
 
-    def _match(self) -> Matching:
-        tokens = {key: record.item_token for key, record in self.records.items()}
-        if self.batch.output_file is None:
-            state = str(self.batch.provider_state or "UNKNOWN")
-            kind = "".join(word.title() for word in state.split("_"))
-            problem = Problem(f"Job{kind}", f"The job ended {state} and gave no results: {self.batch.error}")
-            return Matching(dict.fromkeys(tokens, problem))
-        path = self.settings.bronze_path / self.bronze_path / RESPONSES_FILE
-        try:
-            with path.open("rb") as lines:
-                return match_answers(tokens, lines)
-        except OSError as error:
-            # Never taken for a job without results: that would ask, and pay, again.
-            raise TransientError(f"The answers of batch {self.batch_id} cannot be read: {error}") from error
+    def _count(self) -> Tally:
+        tally = Tally()
+        for _ in tally.watch(self._judge()):
+            pass
+        return tally
 
-    def _judge(self, matching: Matching) -> Iterator[Judged]:
+    def _judge(self) -> Iterator[Judged]:
         batch = self.batch
         limits = model_limits(self.settings, batch.task_key)
         outcomes = Outcomes(
             batch.task_key, int(batch.tasks_batch_id or 0), self.run_id, self.task.code_version, self.task.spec.output_model, limits
         )
-        for key, outcome in matching.outcomes.items():
+        for key, outcome in self._match():
             yield _judge_one(self.records[key], outcome, self._cost(outcome.usage), outcomes)
+
+    def _match(self) -> Iterator[tuple[str, Matched | Problem]]:
+        if self.batch.output_file is None:
+            state = str(self.batch.provider_state or "UNKNOWN")
+            kind = "".join(word.title() for word in state.split("_"))
+            problem = Problem(f"Job{kind}", f"The job ended {state} and gave no results: {self.batch.error}")
+            yield from ((key, problem) for key in self.records)
+            return
+        path = self.settings.bronze_path / self.bronze_path / RESPONSES_FILE
+        try:
+            with path.open("rb") as lines:
+                self.matching.repeated = find_repeated(lines)
+                lines.seek(0)
+                yield from self.matching.outcomes(lines)
+        except OSError as error:
+            # Never taken for a job without results: that would ask, and pay, again.
+            raise TransientError(f"The answers of batch {self.batch_id} cannot be read: {error}") from error
 
     def _cost(self, usage: Usage) -> Decimal:
         """Return what a record's answer costs; where its price has gone from the settings, the record's share of what was reserved.
@@ -260,9 +286,9 @@ class _Answers:
         except ConfigurationError:
             return batch.reserved_usd / batch.request_count
 
-    def _failures(self, judged: Sequence[Judged]) -> Iterator[Failure]:
+    def _failures(self, tally: Tally) -> Iterator[Failure]:
         profile = self._profile()
-        for each in judged:
+        for each in tally.failed:
             if each.problem:
                 yield _failure(each, each.problem, self.batch, profile)
 
@@ -270,47 +296,38 @@ class _Answers:
         row = self.connection.execute(_SQL["read_template"], {"prompt_id": self.batch.prompt_id}).fetchone()
         return PromptProfile.model_validate(row[0]) if row else None
 
-    def _report(self, matching: Matching, judged: Sequence[Judged], counts: Mapping[str, int]) -> BatchReport:
+    def _report(self, tally: Tally, counts: Mapping[str, int]) -> BatchReport:
         failures = tuple(
             RecordFailure(
                 each.record.record_key, each.problem.error_type, each.problem.message, counts[each.record.record_key],
                 each.event.retry_seconds is None,
             )
-            for each in judged if each.problem
+            for each in tally.failed if each.problem
         )  # fmt: skip
         batch = self.batch
         return BatchReport(
-            batch_id=batch.batch_id, task_key=batch.task_key, model=batch.model, mode=batch.mode, total=len(judged),
-            success=len(judged) - len(failures), failures=failures, max_retries=self.settings.genai.max_retries,
-            cost_usd=sum((each.cost for each in judged), Decimal(0)), provider_state=batch.provider_state, error=batch.error,
-            foreign_keys=tuple(matching.foreign_keys), unreadable_lines=tuple(matching.unreadable),
+            batch_id=batch.batch_id, task_key=batch.task_key, model=batch.model, mode=batch.mode, total=tally.total,
+            success=tally.total - len(failures), failures=failures, max_retries=self.settings.genai.max_retries,
+            cost_usd=tally.cost, provider_state=batch.provider_state, error=batch.error,
+            foreign_keys=tuple(self.matching.foreign_keys), unreadable_lines=tuple(self.matching.unreadable),
         )  # fmt: skip
 
 
-class _TriedRecord(msgspec.Struct, frozen=True):
-    """A record as an event names it."""
-
-    task_id: UUID
-    attempt: int
-
-
 def _judge_one(record: RequestRecord, outcome: Matched | Problem, cost: Decimal, outcomes: Outcomes) -> Judged:
-    tried = _TriedRecord(record.task_id, record.attempt)
-    usage: dict[str, Any] = {**msgspec.to_builtins(outcome.usage)}
-    result = ProcessingResult(record.task_id, usage=usage, cost_usd=cost)
+    result = ProcessingResult(record.task_id, usage=msgspec.to_builtins(outcome.usage), cost_usd=cost)
     if isinstance(outcome, Problem):
-        return Judged(record, _failed(tried, outcome, result, outcomes), cost, outcome)
+        return Judged(record, _failed(record, outcome, result, outcomes), cost, outcome)
     try:
         output = validate_output(outcomes.output_model, outcome.output)
     except InvalidOutputError as error:
         problem = Problem("ValidationError", str(error), text=outcome.text, usage=outcome.usage, raw=outcome.raw)
-        return Judged(record, _failed(tried, problem, result, outcomes), cost, problem, "".join(traceback.format_exception(error)))
-    return Judged(record, outcomes.succeeded(tried, str(output), result), cost, None)
+        return Judged(record, _failed(record, problem, result, outcomes), cost, problem, "".join(traceback.format_exception(error)))
+    return Judged(record, outcomes.succeeded(record, str(output), result), cost, None)
 
 
-def _failed(tried: _TriedRecord, problem: Problem, result: ProcessingResult, outcomes: Outcomes) -> Event:
+def _failed(record: RequestRecord, problem: Problem, result: ProcessingResult, outcomes: Outcomes) -> Event:
     error = (FinalAnswerError if problem.is_terminal else AnswerError)(problem.message)
-    return outcomes.failed(tried, error, result)._replace(error_type=problem.error_type)
+    return outcomes.failed(record, error, result)._replace(error_type=problem.error_type)
 
 
 def _failure(judged: Judged, problem: Problem, batch: GenaiBatch, profile: PromptProfile | None) -> Failure:

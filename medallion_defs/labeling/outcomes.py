@@ -3,7 +3,6 @@
 An `Event` is one row of `silver.tasks_status`. Nothing here reads a table or calls a processor.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from decimal import Decimal
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
+import msgspec
 from pydantic import BaseModel, ValidationError
 
 from medallion_defs.core.errors import TerminalError, TransientError
@@ -151,7 +151,7 @@ class Outcomes:
             described.get("message"),
             retry_seconds,
             output,
-            json.dumps(result.usage) if result and result.usage is not None else None,
+            msgspec.json.encode(result.usage).decode() if result and result.usage is not None else None,
             result.cost_usd if result else None,
             self.code_version,
         )
@@ -167,11 +167,11 @@ def validate_output(model: type[BaseModel], output: Mapping[str, Any] | None) ->
         return None
     try:
         # By way of JSON: what is strict in a model then means JSON's types, in which dates are strings.
-        text = model.model_validate_json(json.dumps(output)).model_dump_json()
+        text = model.model_validate_json(msgspec.json.encode(output)).model_dump_json()
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'output'}: {e['msg']}" for e in error.errors(include_url=False))
         raise InvalidOutputError(f"The output does not fit {model.__name__}: {wrong}.") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidOutputError(f"The output is not JSON: {error}.") from error
     if "\\u0000" in text and _NUL.search(text):
         raise InvalidOutputError("The output holds a NUL character, which no Postgres text can.")

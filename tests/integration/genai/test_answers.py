@@ -52,7 +52,7 @@ def test_each_note_gets_its_answer_and_the_books_balance(notes: psycopg.Connecti
     [(status, settled, reserved)] = notes.execute("SELECT status, settled_usd, reserved_usd FROM ops.active_batches").fetchall()
     assert status == "completed"
     assert Decimal(0) < settled == report.cost_usd < reserved
-    [(per_record,)] = notes.execute("SELECT sum(cost_usd) FROM ops.batch_record_keys").fetchall()
+    [(per_record,)] = notes.execute("SELECT sum(cost_usd) FROM silver.tasks_status").fetchall()
     [(per_result,)] = notes.execute("SELECT sum(cost_usd) FROM silver.tasks_results").fetchall()
     assert settled == per_record == per_result
     [row] = notes.execute(

@@ -14,7 +14,7 @@ from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import GenaiSettings
 from medallion_defs.genai.client import GeminiClient, UnknownOutcomeError
 from medallion_defs.genai.emulator_faults import CallFault, Faults
-from medallion_defs.genai.match import Matched, match_answers
+from medallion_defs.genai.match import Matched, Matching
 from medallion_defs.genai.requests import outbox_path
 from medallion_defs.genai.submit import send_batches
 from medallion_defs.ops.item import BronzeItem
@@ -52,7 +52,7 @@ def test_a_batch_becomes_a_bronze_item_with_its_requests_and_answers(transport: 
     assert (item.source_type, item.external_id) == ("gemini_batch", batch_id)
     assert artifact(transport, item, "requests.jsonl").read_bytes() == requests
     tokens = {record.record_key: record.item_token for record in transport.state.read_records(batch_id).values()}
-    outcomes = match_answers(tokens, artifact(transport, item, "responses.jsonl").read_bytes().splitlines()).outcomes
+    outcomes = dict(Matching(tokens).outcomes(artifact(transport, item, "responses.jsonl").read_bytes().splitlines()))
     assert all(isinstance(outcome, Matched) for outcome in outcomes.values())
     assert transport.read(batch_id).status == "collected"
     assert not outbox_path(transport.settings.data_path, batch_id).parent.exists()

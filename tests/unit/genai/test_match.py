@@ -1,13 +1,14 @@
 """Invariant 10: shuffled, missing, duplicated, foreign and swapped answers are all detected."""
 
 import json
+from collections.abc import Mapping, Sequence
 from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medallion_defs.genai.answers import Problem, decode_line, read_line
-from medallion_defs.genai.match import Matched, match_answers
+from medallion_defs.genai.match import Matched, Matching, find_repeated
 
 TOKENS = {f"k{number}": f"{number:08x}" for number in range(6)}
 
@@ -16,6 +17,17 @@ def line(key: str, token: str, **more: object) -> bytes:
     text = json.dumps({"value": token, "item_token": token, **more})
     candidate = {"finishReason": "STOP", "content": {"parts": [{"text": text}]}}
     return json.dumps({"key": key, "response": {"candidates": [candidate], "usageMetadata": {"promptTokenCount": 5}}}).encode()
+
+
+def read(lines: Sequence[bytes], tokens: Mapping[str, str] = TOKENS) -> tuple[Matching, dict[str, Matched | Problem]]:
+    matching = Matching(tokens, find_repeated(lines))
+    outcomes = list(matching.outcomes(lines))
+    assert len(dict(outcomes)) == len(outcomes), "each record has one outcome"
+    return matching, dict(outcomes)
+
+
+def outcomes_of(lines: Sequence[bytes]) -> dict[str, Matched | Problem]:
+    return read(lines)[1]
 
 
 def good_lines() -> list[bytes]:
@@ -30,40 +42,40 @@ def problem(outcome: Matched | Problem) -> str:
 def test_invariant_10_a_shuffled_file_gives_each_record_its_own_answer() -> None:
     lines = good_lines()
     Random(1).shuffle(lines)
-    outcomes = match_answers(TOKENS, lines).outcomes
+    outcomes = outcomes_of(lines)
     assert {key: outcome.output for key, outcome in outcomes.items() if isinstance(outcome, Matched)} == {
         key: {"value": token} for key, token in TOKENS.items()
     }
 
 
 def test_invariant_10_a_missing_line_is_a_problem_of_its_record() -> None:
-    outcomes = match_answers(TOKENS, good_lines()[:-1]).outcomes
+    outcomes = outcomes_of(good_lines()[:-1])
     assert problem(outcomes["k5"]) == "MissingResponse"
     assert sum(isinstance(outcome, Matched) for outcome in outcomes.values()) == 5
 
 
 def test_invariant_10_neither_of_two_lines_for_a_record_is_taken() -> None:
-    outcomes = match_answers(TOKENS, [*good_lines(), line("k2", TOKENS["k2"])]).outcomes
+    outcomes = outcomes_of([*good_lines(), line("k2", TOKENS["k2"])])
     assert problem(outcomes["k2"]) == "DuplicateResponse"
     assert outcomes["k2"].usage.prompt_token_count == 10, "each line was paid for"
 
 
 def test_invariant_10_a_line_nobody_asked_for_is_named_and_changes_nothing() -> None:
-    matching = match_answers(TOKENS, [*good_lines(), line("k99", "00000063")])
+    matching, outcomes = read([*good_lines(), line("k99", "00000063")])
     assert matching.foreign_keys == ["k99"]
-    assert len(matching.outcomes) == 6
+    assert len(outcomes) == 6
 
 
 def test_invariant_10_swapped_answers_are_both_refused() -> None:
     swapped = [line("k0", TOKENS["k1"]), line("k1", TOKENS["k0"]), *good_lines()[2:]]
-    outcomes = match_answers(TOKENS, swapped).outcomes
+    outcomes = outcomes_of(swapped)
     assert [problem(outcomes["k0"]), problem(outcomes["k1"])] == ["SwappedResponse"] * 2
 
 
 def test_an_answer_with_words_around_the_json_is_refused_with_its_text() -> None:
     text = "Here you are: {}"
     raw = {"key": "k0", "response": {"candidates": [{"finishReason": "STOP", "content": {"parts": [{"text": text}]}}]}}
-    outcome = match_answers({"k0": "00000000"}, [json.dumps(raw).encode()]).outcomes["k0"]
+    outcome = read([json.dumps(raw).encode()], {"k0": "00000000"})[1]["k0"]
     assert problem(outcome) == "JSONDecodeError"
     assert isinstance(outcome, Problem)
     assert outcome.text == text
@@ -72,14 +84,14 @@ def test_an_answer_with_words_around_the_json_is_refused_with_its_text() -> None
 def test_a_torn_line_is_reported_by_number_and_its_record_counts_as_missing() -> None:
     lines = good_lines()
     lines[3] = lines[3][:40]
-    matching = match_answers(TOKENS, lines)
+    matching, outcomes = read(lines)
     assert list(matching.unreadable) == [4]
-    assert problem(matching.outcomes["k3"]) == "MissingResponse"
+    assert problem(outcomes["k3"]) == "MissingResponse"
 
 
 @given(st.lists(st.tuples(st.sampled_from([*TOKENS, "other"]), st.sampled_from(sorted(TOKENS.values())))))
 def test_invariant_10_whatever_comes_each_record_has_one_outcome_and_no_foreign_answer(pairs: list[tuple[str, str]]) -> None:
-    outcomes = match_answers(TOKENS, [line(key, token) for key, token in pairs]).outcomes
+    outcomes = outcomes_of([line(key, token) for key, token in pairs])
     assert outcomes.keys() == TOKENS.keys()
     for key, outcome in outcomes.items():
         if isinstance(outcome, Matched):
@@ -92,8 +104,7 @@ def test_a_line_that_is_odd_inside_is_a_problem_of_its_own_record_and_keeps_its_
         b'{"key":"k0","response":{"candidates":{}}}', b'{"key":"k1","error":[1]}', b'{"key":"k2","response":"no"}',
         b'{"key":"k3","response":{"candidates":' + b"[" * 10_000 + b"]" * 10_000 + b"}}",
     ]  # fmt: skip
-    matching = match_answers(TOKENS, odd)
-    outcomes = matching.outcomes
+    matching, outcomes = read(odd)
     assert [problem(outcomes[f"k{number}"]) for number in range(4)] == ["UnreadableResponse"] * 3 + ["MissingResponse"]
     assert matching.unreadable.keys() == {4}
     assert outcomes["k0"].raw == odd[0]
@@ -102,18 +113,18 @@ def test_a_line_that_is_odd_inside_is_a_problem_of_its_own_record_and_keeps_its_
 def test_an_absurd_bill_costs_no_answer() -> None:
     for count in ("-5", "1" + "0" * 30, "null", '"many"', "1.5"):
         raw = line("k0", TOKENS["k0"]).replace(b'"promptTokenCount": 5', f'"promptTokenCount": {count}'.encode())
-        outcome = match_answers(TOKENS, [raw]).outcomes["k0"]
+        outcome = outcomes_of([raw])["k0"]
         assert isinstance(outcome, Matched), count
         assert outcome.usage.prompt_token_count == 0
 
 
 def test_an_answer_that_nests_too_deep_for_the_database_is_refused() -> None:
     deep = json.loads("[" * 500 + "]" * 500)
-    assert problem(match_answers(TOKENS, [line("k0", TOKENS["k0"], more=deep)]).outcomes["k0"]) == "JSONDecodeError"
+    assert problem(outcomes_of([line("k0", TOKENS["k0"], more=deep)])["k0"]) == "JSONDecodeError"
 
 
 def test_a_line_of_fifty_megabytes_is_read() -> None:
-    outcome = match_answers(TOKENS, [line("k0", TOKENS["k0"], more="x" * 50_000_000)]).outcomes["k0"]
+    outcome = outcomes_of([line("k0", TOKENS["k0"], more="x" * 50_000_000)])["k0"]
     assert isinstance(outcome, Matched)
 
 
@@ -126,9 +137,9 @@ LINES = st.binary() | JSON.map(lambda value: json.dumps(value).encode()) | SAID
 
 @given(st.lists(LINES, max_size=8))
 def test_whatever_the_file_holds_each_record_has_one_outcome_and_nothing_is_raised(lines: list[bytes]) -> None:
-    matching = match_answers(TOKENS, lines)
-    assert matching.outcomes.keys() == TOKENS.keys()
-    assert all(isinstance(outcome, Problem) for outcome in matching.outcomes.values())
+    outcomes = outcomes_of(lines)
+    assert outcomes.keys() == TOKENS.keys()
+    assert all(isinstance(outcome, Problem) for outcome in outcomes.values())
 
 
 @given(JSON.filter(lambda value: "Infinity" not in json.dumps(value) and "NaN" not in json.dumps(value)))
@@ -139,5 +150,5 @@ def test_whatever_is_said_of_a_record_is_an_answer_or_a_problem(value: object) -
 @given(st.integers(0, 2_000), st.integers(0, 2_000))
 def test_a_file_that_lost_a_part_anywhere_gives_no_wrong_answer(start: int, end: int) -> None:
     whole = b"\n".join(good_lines())
-    outcomes = match_answers(TOKENS, (whole[:start] + whole[max(start, end) :]).splitlines()).outcomes
+    outcomes = outcomes_of((whole[:start] + whole[max(start, end) :]).splitlines())
     assert all(isinstance(outcome, Problem) or outcome.output == {"value": TOKENS[key]} for key, outcome in outcomes.items())

@@ -26,6 +26,10 @@ class Item(NamedTuple):
     has_died: bool = False
 
 
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
+
+
 def test_an_output_is_checked_as_json_so_a_date_is_a_string() -> None:
     assert validate_output(Answer, {"text": "a", "on": "2026-01-02"}) == '{"text":"a","on":"2026-01-02"}'
 
@@ -37,8 +41,9 @@ def test_an_output_is_checked_as_json_so_a_date_is_a_string() -> None:
         ({"text": 1}, "text: Input should be a valid string"),
         ({"text": "a", "more": 1}, "more: Extra inputs"),
         ({"text": "a\0b"}, "NUL"),
-        ({"text": {1}}, "not JSON"),
-        ({"text": "\ud800"}, "Answer"),
+        ({"text": object()}, "not JSON"),
+        ({"text": ENDLESS}, "not JSON"),
+        ({"text": "\ud800"}, "not JSON"),
     ],
 )
 def test_what_does_not_fit_is_said_field_by_field(output: dict[str, Any], words: str) -> None:
