@@ -14,7 +14,7 @@ FOR UPDATE SKIP LOCKED
 -- name: consolidate
 -- Each item's last outcome decides. The results are written last: their change feed's lock is held from there to the commit.
 -- What the results need comes along with the update: of a join of two CTEs the planner knows no size, and takes nested loops.
-WITH outcome AS MATERIALIZED (
+WITH outcome AS (
     SELECT DISTINCT ON (task_id)
         task_id, batch_id, attempt, event, at, error_type, error_message, retry_seconds, output, usage, cost_usd, code_version,
         CASE WHEN event <> 'failed' THEN event WHEN retry_seconds IS NULL THEN 'dead' ELSE 'retrying' END AS status

@@ -15,6 +15,7 @@ from uuid import UUID
 import psycopg
 
 from medallion_defs.core import db
+from medallion_defs.core.garbage import only_new_garbage
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer
 from medallion_defs.genai.state import BudgetReachedError
@@ -111,7 +112,7 @@ def work(settings: Settings, task: Task, worker: str | None = None) -> Iterator[
 def _working(settings: Settings, task: Task, worker: str | None) -> Iterator[Callable[[int | None], ProcessReport]]:
     """Give what processes one batch, over the one connection and the one keeper of leases of a worker."""
     keeper = leases.Keeper(settings, settings.task(task.task_key).lease_seconds)
-    with db.connect(settings, _ROLE, autocommit=True) as connection, keeper:
+    with db.connect(settings, _ROLE, autocommit=True) as connection, keeper, only_new_garbage():
         yield lambda batch_id: _process(connection, keeper, settings, task, batch_id, worker or worker_name())
 
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Numeric,
+    PrimaryKeyConstraint,
     Table,
     Text,
     text,
@@ -136,7 +137,7 @@ Index(
 TASKS_STATUS = Table(
     "tasks_status",
     METADATA,
-    Column("event_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("event_id", BigInteger, Identity(always=True), nullable=False, comment="in the order in which they were written"),
     Column("task_id", UUID(as_uuid=True), nullable=False),
     _text("task_key"),
     Column("batch_id", BigInteger, nullable=False),
@@ -152,13 +153,13 @@ TASKS_STATUS = Table(
     Column("usage", JSONB),
     Column("cost_usd", Numeric),
     Column("code_version", Text),
+    # The only index: events come by the million, and whoever works asks by batch.
+    PrimaryKeyConstraint("batch_id", "event_id"),
     CheckConstraint("event IN ('attempt', 'succeeded', 'failed', 'withdrawn', 'discarded')", name="tasks_status_event_check"),
     CheckConstraint("(event = 'succeeded') = (output IS NOT NULL)", name="tasks_status_output_check"),
     CheckConstraint("(event IN ('failed', 'discarded')) = (error_type IS NOT NULL)", name="tasks_status_error_check"),
     schema="silver",
 )
-# The only index besides the key: events come by the million, and whoever works asks by batch.
-Index("tasks_status_batch_idx", TASKS_STATUS.c.batch_id)
 
 TASKS_HISTORY = Table(
     "tasks_history",
