@@ -35,8 +35,8 @@ from medallion_defs.core.settings import CurricularSettings, GenaiSettings, Mode
 from medallion_defs.genai.collect import collect_batches
 from medallion_defs.genai.requests import item_token
 from medallion_defs.labeling import runner
-from medallion_defs.labeling.answers import read_ledger_batch
 from medallion_defs.labeling.contract import BatchStrategy
+from medallion_defs.labeling.models.answers import read_ledger_batch
 from medallion_defs.labeling.registry import Task, load_tasks
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.silver.file_parser import load_source_parser

@@ -29,8 +29,9 @@ from pydantic import BaseModel
 
 from medallion_defs.core import clock
 from medallion_defs.core.settings import Settings
-from medallion_defs.labeling import housekeeping, runner
+from medallion_defs.labeling import runner
 from medallion_defs.labeling.contract import BatchStrategy, ProcessingResult, Subjects, TaskContext, TaskSpec, WorkItem
+from medallion_defs.labeling.engine import housekeeping
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
 from medallion_defs.stack.migrate import migrate

@@ -14,8 +14,8 @@ from sqlalchemy.engine import make_url
 from medallion_defs.core.content import load_content
 from medallion_defs.core.settings import get_settings
 from medallion_defs.genai import tables as genai_tables
-from medallion_defs.labeling import label_tables
 from medallion_defs.labeling import tables as labeling_tables
+from medallion_defs.labeling.labels import tables as label_tables
 from medallion_defs.ops import tables as ops_tables
 from medallion_defs.silver import tables as silver_tables
 

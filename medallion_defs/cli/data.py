@@ -15,7 +15,7 @@ from medallion_defs.core import clock, db
 from medallion_defs.core.content import content_names, load_content
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings, load_settings
-from medallion_defs.labeling import label_trace
+from medallion_defs.labeling.labels import trace as label_trace
 from medallion_defs.ops.file_ingestion import Status
 from medallion_defs.ops.lateness import LAYERS, Finding, SourceFacts, Verdict, judge_source, judge_watch, read_source_facts, read_verdicts
 from medallion_defs.ops.ledger import Ledger, LedgerFilter

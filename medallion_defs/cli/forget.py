@@ -23,7 +23,7 @@ from medallion_defs.core.settings import Settings, load_settings
 from medallion_defs.gold.contract import Enrichment
 from medallion_defs.gold.enrich_run import run_work
 from medallion_defs.gold.removal import follow_deletion
-from medallion_defs.labeling.removal import delete_derived, delete_failures, find_exchanges
+from medallion_defs.labeling.engine.removal import delete_derived, delete_failures, find_exchanges
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.forget import ForgetReport, Subject, Survey, describe_rest, describe_restoring, survey
 from medallion_defs.ops.ledger import Ledger

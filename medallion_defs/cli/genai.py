@@ -17,7 +17,8 @@ from medallion_defs.core.settings import Settings, load_settings
 from medallion_defs.genai.report import markdown
 from medallion_defs.genai.requests import RESPONSES_FILE, outbox_path
 from medallion_defs.genai.state import BatchState, GenaiBatch
-from medallion_defs.labeling import answers, runner
+from medallion_defs.labeling import runner
+from medallion_defs.labeling.models import answers
 from medallion_defs.labeling.registry import load_tasks
 from medallion_defs.stack.databases import database_at_hand
 

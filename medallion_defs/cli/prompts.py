@@ -9,10 +9,10 @@ import typer
 from medallion_defs.cli.answer import percent, print_json, print_table
 from medallion_defs.cli.data import AsJson, open_for_reading
 from medallion_defs.core.settings import Settings, load_settings
-from medallion_defs.labeling import estimate as estimates
-from medallion_defs.labeling import promotion
-from medallion_defs.labeling.compare import EXAMPLES, Comparison, Side, compare_profiles
-from medallion_defs.labeling.promotion import StoredProfile, find_profile, list_profiles, read_stored
+from medallion_defs.labeling.engine import promotion
+from medallion_defs.labeling.engine.promotion import StoredProfile, find_profile, list_profiles, read_stored
+from medallion_defs.labeling.models import estimate as estimates
+from medallion_defs.labeling.models.compare import EXAMPLES, Comparison, Side, compare_profiles
 from medallion_defs.labeling.prompts import COSMETIC, SEMANTIC, PromptProfile, diff_profiles
 from medallion_defs.labeling.registry import Task, find_task, load_tasks
 from medallion_defs.stack.databases import database_at_hand

@@ -14,12 +14,13 @@ from medallion_defs.cli.data import AsJson
 from medallion_defs.core import clock
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings, load_settings
-from medallion_defs.labeling import housekeeping as upkeep
-from medallion_defs.labeling import metrics as figures
-from medallion_defs.labeling import runner, verdicts
-from medallion_defs.labeling.labels import refresh_labels
-from medallion_defs.labeling.plan import PlanReport, RedoExtent, Requeuable
-from medallion_defs.labeling.reading import Status, TaskFilter, TaskRow
+from medallion_defs.labeling import runner
+from medallion_defs.labeling.engine import housekeeping as upkeep
+from medallion_defs.labeling.engine import metrics as figures
+from medallion_defs.labeling.engine.plan import PlanReport, RedoExtent, Requeuable
+from medallion_defs.labeling.engine.reading import Status, TaskFilter, TaskRow
+from medallion_defs.labeling.labels import verdicts
+from medallion_defs.labeling.labels.build import refresh_labels
 from medallion_defs.labeling.registry import Task, find_task, load_tasks
 from medallion_defs.labeling.runner import ConsolidateReport, ProcessReport
 from medallion_defs.ops.scope import RunScope, parse_scope, parse_time

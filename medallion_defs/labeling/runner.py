@@ -19,13 +19,13 @@ from medallion_defs.core import db
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer
 from medallion_defs.genai.state import BudgetReachedError
-from medallion_defs.labeling import leases, reading
-from medallion_defs.labeling.asking import BatchAsking
-from medallion_defs.labeling.consolidate import Consolidated, consolidate_task
-from medallion_defs.labeling.markers import markers_of, write_markers
-from medallion_defs.labeling.plan import PlanReport, RedoExtent, Requeuable, count_redo, plan_task, redo, requeue_tasks
-from medallion_defs.labeling.process import BatchRun
-from medallion_defs.labeling.reading import TaskFilter, TaskLife, TaskRow
+from medallion_defs.labeling.engine import leases, reading
+from medallion_defs.labeling.engine.consolidate import Consolidated, consolidate_task
+from medallion_defs.labeling.engine.plan import PlanReport, RedoExtent, Requeuable, count_redo, plan_task, redo, requeue_tasks
+from medallion_defs.labeling.engine.process import BatchRun
+from medallion_defs.labeling.engine.reading import TaskFilter, TaskLife, TaskRow
+from medallion_defs.labeling.labels.markers import markers_of, write_markers
+from medallion_defs.labeling.models.asking import BatchAsking
 from medallion_defs.labeling.registry import Task
 from medallion_defs.ops.scope import Scope
 

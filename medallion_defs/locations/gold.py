@@ -12,13 +12,13 @@ from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import read_settings
 from medallion_defs.gold.assets import build_gold
 from medallion_defs.gold.lateness import look_at_feeds
-from medallion_defs.labeling.answer_assets import build_answers
-from medallion_defs.labeling.assets import build_asset, build_job
-from medallion_defs.labeling.label_assets import build_labels
-from medallion_defs.labeling.marker_jobs import build_marker_job
+from medallion_defs.labeling.assets.answers import build_answers
+from medallion_defs.labeling.assets.labels import build_labels
+from medallion_defs.labeling.assets.markers import build_marker_job
+from medallion_defs.labeling.assets.sensors import build_task_sensor
+from medallion_defs.labeling.assets.tasks import build_asset, build_job
+from medallion_defs.labeling.assets.upkeep import build_upkeep
 from medallion_defs.labeling.registry import Task, load_tasks
-from medallion_defs.labeling.sensors import build_task_sensor
-from medallion_defs.labeling.upkeep_jobs import build_upkeep
 from medallion_defs.ops.base import base_definitions
 from medallion_defs.ops.watch import build_watch
 

@@ -10,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 
-from medallion_defs.labeling.label_views import drop_views, refresh_views
+from medallion_defs.labeling.labels.views import drop_views, refresh_views
 from medallion_defs.labeling.registry import load_tasks
 
 

@@ -16,12 +16,13 @@ from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings
 from medallion_defs.genai.emulator_faults import Faults, ItemFault
 from medallion_defs.genai.requests import outbox_path
-from medallion_defs.labeling import open_work, runner
-from medallion_defs.labeling.answer_assets import build_answers
-from medallion_defs.labeling.assets import build_asset
+from medallion_defs.labeling import runner
+from medallion_defs.labeling.assets import open_work
+from medallion_defs.labeling.assets.answers import build_answers
+from medallion_defs.labeling.assets.labels import build_labels
+from medallion_defs.labeling.assets.open_work import look
+from medallion_defs.labeling.assets.tasks import build_asset
 from medallion_defs.labeling.contract import BatchStrategy, ProcessingResult, TaskContext, WorkItem
-from medallion_defs.labeling.label_assets import build_labels
-from medallion_defs.labeling.open_work import look
 from medallion_defs.labeling.registry import Task
 from medallion_defs.locations import gold
 from medallion_defs.ops.run_requests import WORK_TAG
@@ -140,7 +141,7 @@ def test_the_run_after_does_the_batch_that_failed_alone(
 def test_more_batches_than_one_run_takes_are_the_next_runs(
     notes: psycopg.Connection, settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medallion_defs.labeling.assets.MOST_BATCHES", 2)
+    monkeypatch.setattr("medallion_defs.labeling.assets.tasks.MOST_BATCHES", 2)
     put_notes(notes, "one", "two", "three")
     task = shout_task(strategy=BatchStrategy(max_items=1))
     first = run_task(task, settings, instance)

@@ -28,7 +28,7 @@ from medallion_defs.genai.emulator_jobs import Provider
 from medallion_defs.genai.poll import poll_batches
 from medallion_defs.genai.submit import send_batches
 from medallion_defs.labeling import runner
-from medallion_defs.labeling.answers import read_ledger_batch
+from medallion_defs.labeling.models.answers import read_ledger_batch
 from medallion_defs.labeling.registry import Task
 from medallion_defs.ops.ledger import Ledger
 from tests.conftest import ROOT

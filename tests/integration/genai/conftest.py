@@ -24,8 +24,8 @@ from medallion_defs.genai.requests import Prompt, item_token, outbox_path, reque
 from medallion_defs.genai.state import BatchState, GenaiBatch, Intent, RequestRecord
 from medallion_defs.genai.submit import Sent, send_batches
 from medallion_defs.labeling import runner
-from medallion_defs.labeling.answers import SOURCE_TYPES, read_ledger_batch
 from medallion_defs.labeling.contract import BatchStrategy, ModelRequest, ModelTask, TaskSpec
+from medallion_defs.labeling.models.answers import SOURCE_TYPES, read_ledger_batch
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
 from medallion_defs.ops.item import BronzeItem

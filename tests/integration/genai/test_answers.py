@@ -14,8 +14,8 @@ from medallion_defs.core import clock
 from medallion_defs.genai.emulator_faults import Faults, ItemFault
 from medallion_defs.genai.report import BatchReport, markdown
 from medallion_defs.labeling import runner
-from medallion_defs.labeling.answers import reparse
 from medallion_defs.labeling.contract import ModelRequest, ModelTask, RequestMedium
+from medallion_defs.labeling.models.answers import reparse
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
 from medallion_defs.ops.scope import Scope

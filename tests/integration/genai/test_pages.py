@@ -19,8 +19,9 @@ from medallion_defs.core.errors import ConfigurationError, TransientError
 from medallion_defs.core.settings import CurricularSettings, LandingSettings, Settings, SourceSettings
 from medallion_defs.demo.pages import PageTree, write_page, write_page_tree
 from medallion_defs.genai.emulator_faults import Faults, ItemFault
-from medallion_defs.labeling import markers, runner
-from medallion_defs.labeling.marker_jobs import look_after_markers
+from medallion_defs.labeling import runner
+from medallion_defs.labeling.assets.markers import look_after_markers
+from medallion_defs.labeling.labels import markers
 from medallion_defs.labeling.registry import Task, load_tasks
 from medallion_defs.locations import bronze, silver
 from medallion_defs.ops.lineage import trace_bronze, trace_gold
@@ -331,7 +332,7 @@ def test_a_process_killed_in_the_middle_of_a_marker_leaves_the_old_one_or_none(t
     program = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from medallion_defs.labeling import markers\n"
+        "from medallion_defs.labeling.labels import markers\n"
         "os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)\n"
         "markers.write_atomically(Path(sys.argv[1]), b'new')\n"
     )

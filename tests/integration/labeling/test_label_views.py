@@ -11,8 +11,8 @@ from medallion_defs.core.errors import ConfigurationError, TransientError
 from medallion_defs.core.settings import Settings
 from medallion_defs.labeling import runner
 from medallion_defs.labeling.contract import ProcessingResult, Subjects, TaskSpec
-from medallion_defs.labeling.label_views import column_types, refresh_views
-from medallion_defs.labeling.labels import refresh_labels
+from medallion_defs.labeling.labels.build import refresh_labels
+from medallion_defs.labeling.labels.views import column_types, refresh_views
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task, load_tasks
 from medallion_defs.stack.migrate import migrate

@@ -11,9 +11,9 @@ import pytest
 
 from medallion_defs.core.settings import Settings
 from medallion_defs.labeling import runner
-from medallion_defs.labeling.labels import find_work, refresh_labels
-from medallion_defs.labeling.promotion import promote, retire, rollback
-from medallion_defs.labeling.verdicts import give_verdict, withdraw_verdict
+from medallion_defs.labeling.engine.promotion import promote, retire, rollback
+from medallion_defs.labeling.labels.build import find_work, refresh_labels
+from medallion_defs.labeling.labels.verdicts import give_verdict, withdraw_verdict
 from tests.integration.labeling.notes import put_notes, shout_task
 
 TASK = "note.shout"

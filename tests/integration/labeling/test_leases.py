@@ -8,10 +8,11 @@ import pytest
 
 from medallion_defs.core import db as database
 from medallion_defs.core.settings import Settings
-from medallion_defs.labeling import leases, runner
+from medallion_defs.labeling import runner
 from medallion_defs.labeling.contract import BatchStrategy, ProcessingResult, TaskContext, WorkItem
-from medallion_defs.labeling.leases import Lease, LostLeaseError
-from medallion_defs.labeling.plan import PlanReport
+from medallion_defs.labeling.engine import leases
+from medallion_defs.labeling.engine.leases import Lease, LostLeaseError
+from medallion_defs.labeling.engine.plan import PlanReport
 from tests.integration.labeling.notes import expire_leases, outputs, put_notes, shout, shout_task, states, with_limits
 
 GOOD = ("succeeded", 1, None)
@@ -89,7 +90,7 @@ def test_a_batch_that_was_left_is_taken_over_and_only_the_rest_is_done(notes: ps
         raise Died
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("medallion_defs.labeling.process._CHUNK_EVENTS", 1)
+        patch.setattr("medallion_defs.labeling.engine.process._CHUNK_EVENTS", 1)
         with pytest.raises(Died):
             runner.process(settings, shout_task(dies), batch_id)
     assert runner.plan(settings, shout_task()).batch_ids == (), "the dead worker's lease still runs"

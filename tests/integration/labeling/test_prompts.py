@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import GenaiSettings, ModelPrice, Settings
 from medallion_defs.labeling import runner
-from medallion_defs.labeling.compare import compare_profiles
 from medallion_defs.labeling.contract import ModelRequest, ModelTask, ProcessingResult, TaskContext, TaskSpec, WorkItem
-from medallion_defs.labeling.estimate import estimate
-from medallion_defs.labeling.promotion import list_profiles, promote, retire, rollback
+from medallion_defs.labeling.engine.promotion import list_profiles, promote, retire, rollback
+from medallion_defs.labeling.models.compare import compare_profiles
+from medallion_defs.labeling.models.estimate import estimate
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
 from tests.integration.labeling.notes import NOTES, count_task, outputs, put_notes, shout_task

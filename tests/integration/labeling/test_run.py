@@ -7,7 +7,7 @@ from medallion_defs.core.errors import ConfigurationError, TerminalError
 from medallion_defs.core.settings import Settings
 from medallion_defs.labeling import runner
 from medallion_defs.labeling.contract import BatchStrategy, Subjects
-from medallion_defs.labeling.reading import TaskFilter
+from medallion_defs.labeling.engine.reading import TaskFilter
 from tests.integration.labeling.notes import count_task, make_due, outputs, put_notes, shout_task, states, with_limits
 
 GOOD = ("succeeded", 1, None)

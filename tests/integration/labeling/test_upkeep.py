@@ -10,9 +10,11 @@ import pytest
 from medallion_defs.core import clock
 from medallion_defs.core.errors import ConfigurationError, TerminalError
 from medallion_defs.core.settings import Settings
-from medallion_defs.labeling import housekeeping, metrics, runner, verdicts
+from medallion_defs.labeling import runner
 from medallion_defs.labeling.contract import ProcessingResult, TaskContext, WorkItem
-from medallion_defs.labeling.outcomes import InvalidOutputError
+from medallion_defs.labeling.engine import housekeeping, metrics
+from medallion_defs.labeling.engine.outcomes import InvalidOutputError
+from medallion_defs.labeling.labels import verdicts
 from medallion_defs.ops.scope import Scope
 from tests.integration.labeling.notes import expire_leases, make_due, outputs, put_notes, shout, shout_task, states
 

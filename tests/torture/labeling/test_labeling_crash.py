@@ -15,8 +15,9 @@ import psycopg
 import pytest
 
 from medallion_defs.core.settings import Settings
-from medallion_defs.labeling import leases, plan, process, promotion, runner
+from medallion_defs.labeling import runner
 from medallion_defs.labeling.contract import BatchStrategy, ProcessingResult, TaskContext, WorkItem
+from medallion_defs.labeling.engine import leases, plan, process, promotion
 from tests.conftest import ROOT
 from tests.integration.labeling.notes import CREATE_NOTES, expire_leases, outputs, put_notes, shout, shout_task, states, with_limits
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.core.settings import TaskSettings
-from medallion_defs.labeling.outcomes import InvalidOutputError, cut_slices, retry_seconds, validate_output
+from medallion_defs.labeling.engine.outcomes import InvalidOutputError, cut_slices, retry_seconds, validate_output
 
 
 class Answer(BaseModel):

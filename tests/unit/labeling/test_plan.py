@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from medallion_defs.core.ids import task_id
 from medallion_defs.labeling.contract import BatchStrategy, Candidate
-from medallion_defs.labeling.plan import OpenItem, cut_batches, whole_positions
+from medallion_defs.labeling.engine.plan import OpenItem, cut_batches, whole_positions
 
 ID = UUID(int=0)
 

@@ -1,4 +1,4 @@
-"""The asset `gold/media_labels`, its job and its sensor. Thin: what a refresh does is `labels.py`."""
+"""The asset `gold/media_labels`, its job and its sensor. Thin: what a refresh does is `labels/build.py`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,10 +9,10 @@ from pydantic import Field
 from medallion_defs.core import clock, db
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import stage_timing
-from medallion_defs.labeling.answer_assets import ANSWERS_KEY
-from medallion_defs.labeling.assets import asset_key
-from medallion_defs.labeling.label_tables import MEDIA_LABELS
-from medallion_defs.labeling.labels import TABLE, LabelsReport, find_work, refresh_labels
+from medallion_defs.labeling.assets.answers import ANSWERS_KEY
+from medallion_defs.labeling.assets.tasks import asset_key
+from medallion_defs.labeling.labels.build import TABLE, LabelsReport, find_work, refresh_labels
+from medallion_defs.labeling.labels.tables import MEDIA_LABELS
 from medallion_defs.ops.manifest import as_metadata, markdown_table
 from medallion_defs.ops.run_requests import LAYER_TAG, request_run
 

@@ -12,7 +12,7 @@ from medallion_defs.core import db
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
 
-_SQL = load_queries("medallion_defs.labeling", "metrics.sql")
+_SQL = load_queries("medallion_defs.labeling.engine", "metrics.sql")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from medallion_defs.core.sql import load_queries
 from medallion_defs.labeling.contract import Marker, WorkItem
 from medallion_defs.labeling.registry import Task
 
-_SQL = load_queries("medallion_defs.labeling", "markers.sql")
+_SQL = load_queries("medallion_defs.labeling.labels", "markers.sql")
 _CHUNK = 1_000
 
 

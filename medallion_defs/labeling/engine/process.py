@@ -18,10 +18,10 @@ from psycopg.rows import dict_row
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
-from medallion_defs.labeling import leases
 from medallion_defs.labeling.contract import ProcessingResult, Processor, TaskContext, WorkItem
-from medallion_defs.labeling.leases import Lease
-from medallion_defs.labeling.outcomes import (
+from medallion_defs.labeling.engine import leases
+from medallion_defs.labeling.engine.leases import Lease
+from medallion_defs.labeling.engine.outcomes import (
     DuplicateResultError,
     Event,
     ForeignResultError,
@@ -34,7 +34,7 @@ from medallion_defs.labeling.outcomes import (
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
 
-_SQL = load_queries("medallion_defs.labeling", "process.sql")
+_SQL = load_queries("medallion_defs.labeling.engine", "process.sql")
 _CHUNK_EVENTS = 2_000
 _CHUNK_SECONDS = 1.0
 _ATTEMPT_TYPES = ("uuid", "text", "int8", "int4", "text", "text")

@@ -14,7 +14,7 @@ import psycopg
 from medallion_defs.core.errors import TransientError
 from medallion_defs.core.sql import load_queries
 
-_SQL = load_queries("medallion_defs.labeling", "removal.sql")
+_SQL = load_queries("medallion_defs.labeling.engine", "removal.sql")
 
 
 def find_exchanges(connection: psycopg.Connection, file_ids: Sequence[UUID]) -> list[tuple[str, str]]:

@@ -12,11 +12,11 @@ from psycopg.rows import dict_row
 
 from medallion_defs.core.errors import ConfigurationError, TerminalError
 from medallion_defs.core.sql import load_queries
-from medallion_defs.labeling.labels import TABLE
+from medallion_defs.labeling.labels.build import TABLE
 from medallion_defs.ops.lineage import LineageSpec, Record, Trace, read_items, read_row
 
 SPEC = LineageSpec(TABLE, "task_id")
-_SQL = load_queries("medallion_defs.labeling", "label_trace.sql")
+_SQL = load_queries("medallion_defs.labeling.labels", "trace.sql")
 
 
 def trace_label(connection: psycopg.Connection, task_id: str, silver: Mapping[str, LineageSpec], bronze_root: Path | None = None) -> Trace:

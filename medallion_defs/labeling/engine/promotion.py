@@ -22,7 +22,7 @@ from medallion_defs.core.sql import load_queries
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
 
-_SQL = load_queries("medallion_defs.labeling", "promotion.sql")
+_SQL = load_queries("medallion_defs.labeling.engine", "promotion.sql")
 _SHORTEST_ID = 4
 
 State = Literal["primary", "variant", "retired"]

@@ -10,9 +10,9 @@ import dagster as dg
 
 from medallion_defs.core import clock, db
 from medallion_defs.core.settings import Settings
-from medallion_defs.labeling.assets import TaskJob, job_name
-from medallion_defs.labeling.budget import is_refused_still
-from medallion_defs.labeling.open_work import CONSOLIDATION, decode_memory, encode_memory, look
+from medallion_defs.labeling.assets.open_work import CONSOLIDATION, decode_memory, encode_memory, look
+from medallion_defs.labeling.assets.tasks import TaskJob, job_name
+from medallion_defs.labeling.models.budget import is_refused_still
 from medallion_defs.labeling.registry import Task, in_order
 from medallion_defs.ops.run_requests import WORK_TAG, request_run
 

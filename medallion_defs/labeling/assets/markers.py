@@ -9,7 +9,7 @@ import dagster as dg
 
 from medallion_defs.core import db
 from medallion_defs.core.settings import Settings
-from medallion_defs.labeling.markers import Markers, markers_of
+from medallion_defs.labeling.labels.markers import Markers, markers_of
 from medallion_defs.labeling.registry import Task
 from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG, LIVE_STATUSES

@@ -15,10 +15,10 @@ from medallion_defs.core import db
 from medallion_defs.core.errors import TerminalError
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
-from medallion_defs.labeling.outcomes import validate_output
+from medallion_defs.labeling.engine.outcomes import validate_output
 from medallion_defs.labeling.registry import Task
 
-_SQL = load_queries("medallion_defs.labeling", "verdicts.sql")
+_SQL = load_queries("medallion_defs.labeling.labels", "verdicts.sql")
 
 
 @dataclass(frozen=True)

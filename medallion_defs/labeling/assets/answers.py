@@ -15,8 +15,8 @@ from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer, stage_timing
 from medallion_defs.genai.report import BatchReport, markdown
-from medallion_defs.labeling.answers import SOURCE_TYPES, code_version, read_ledger_batch
-from medallion_defs.labeling.assets import TASKS_TAG
+from medallion_defs.labeling.assets.tasks import TASKS_TAG
+from medallion_defs.labeling.models.answers import SOURCE_TYPES, code_version, read_ledger_batch
 from medallion_defs.labeling.registry import Task
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.hand_out import Tick, request_for, waiting_batches

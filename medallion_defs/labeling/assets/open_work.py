@@ -12,10 +12,10 @@ import msgspec
 import psycopg
 
 from medallion_defs.core.sql import load_queries
-from medallion_defs.labeling.promotion import promotes_itself, read_stored
+from medallion_defs.labeling.engine.promotion import promotes_itself, read_stored
 from medallion_defs.labeling.registry import Task
 
-_SQL = load_queries("medallion_defs.labeling", "open_work.sql")
+_SQL = load_queries("medallion_defs.labeling.assets", "open_work.sql")
 # A shorter stretch of the feed is cheaper to read again than to keep in each tick's cursor.
 _WORTH_REMEMBERING = 10_000
 # What the feed cannot tell (a subject that an edit by hand made one) is seen once the hints are forgotten.

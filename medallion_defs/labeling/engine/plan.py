@@ -19,13 +19,13 @@ from psycopg.rows import class_row
 from medallion_defs.core import ids
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.sql import load_queries
-from medallion_defs.labeling import leases
 from medallion_defs.labeling.contract import BatchStrategy, Candidate, TaskSpec
-from medallion_defs.labeling.promotion import register_profiles
+from medallion_defs.labeling.engine import leases
+from medallion_defs.labeling.engine.promotion import register_profiles
 from medallion_defs.labeling.registry import Task
 from medallion_defs.ops.scope import Scope
 
-_SQL = load_queries("medallion_defs.labeling", "plan.sql")
+_SQL = load_queries("medallion_defs.labeling.engine", "plan.sql")
 CHUNK_ROWS = 5_000
 _CANDIDATE = tuple(field.name for field in fields(Candidate))
 

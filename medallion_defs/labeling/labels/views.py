@@ -17,7 +17,7 @@ from medallion_defs.core.errors import ConfigurationError, TransientError
 from medallion_defs.core.sql import load_queries
 from medallion_defs.labeling.contract import TaskSpec
 
-_SQL = load_queries("medallion_defs.labeling", "label_views.sql")
+_SQL = load_queries("medallion_defs.labeling.labels", "views.sql")
 _LOG = logging.getLogger(__name__)
 _PREFIX = "label_"
 _OWN_COLUMNS = ("subject_table", "subject_key", "file_id", "file_hash", "task_id", "prompt_id", "source", "updated_at")

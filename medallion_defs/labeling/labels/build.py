@@ -19,7 +19,7 @@ from medallion_defs.core.sql import load_queries
 from medallion_defs.core.timing import Timer
 
 TABLE = "gold.media_labels"
-_SQL = load_queries("medallion_defs.labeling", "labels.sql")
+_SQL = load_queries("medallion_defs.labeling.labels", "build.sql")
 _MAX_ROWS = 20_000
 
 

@@ -17,11 +17,11 @@ from pydantic import Field
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer, stage_timing
 from medallion_defs.labeling import runner
-from medallion_defs.labeling.budget import is_refused_still, note_refusal
-from medallion_defs.labeling.consolidate import Consolidated
 from medallion_defs.labeling.contract import Subjects
-from medallion_defs.labeling.metrics import read_errors
-from medallion_defs.labeling.plan import PlanReport
+from medallion_defs.labeling.engine.consolidate import Consolidated
+from medallion_defs.labeling.engine.metrics import read_errors
+from medallion_defs.labeling.engine.plan import PlanReport
+from medallion_defs.labeling.models.budget import is_refused_still, note_refusal
 from medallion_defs.labeling.registry import Task
 from medallion_defs.labeling.runner import ProcessReport
 from medallion_defs.ops.manifest import as_metadata, markdown_table

@@ -27,15 +27,15 @@ from medallion_defs.core.sql import load_queries
 from medallion_defs.genai.cost import Mode, estimate_usd
 from medallion_defs.genai.requests import Media, Prompt, estimate_tokens, item_token, outbox_path, request_line, write_requests
 from medallion_defs.genai.state import BatchState, BudgetReachedError, Intent, RequestRecord
-from medallion_defs.labeling import leases
 from medallion_defs.labeling.contract import ModelRequest, WorkItem
-from medallion_defs.labeling.markers import markers_of
-from medallion_defs.labeling.outcomes import Event
-from medallion_defs.labeling.process import BatchRun
+from medallion_defs.labeling.engine import leases
+from medallion_defs.labeling.engine.outcomes import Event
+from medallion_defs.labeling.engine.process import BatchRun
+from medallion_defs.labeling.labels.markers import markers_of
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
 
-_SQL = load_queries("medallion_defs.labeling", "asking.sql")
+_SQL = load_queries("medallion_defs.labeling.models", "asking.sql")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 DEFAULT_OUTPUT_TOKENS = 8_192
 

@@ -25,19 +25,19 @@ from medallion_defs.genai.match import Matched, Matching, find_repeated
 from medallion_defs.genai.report import BatchReport, RecordFailure
 from medallion_defs.genai.requests import RESPONSES_FILE
 from medallion_defs.genai.state import BatchState, Failure, GenaiBatch, RequestRecord
-from medallion_defs.labeling.asking import model_limits
-from medallion_defs.labeling.consolidate import consolidate_task
 from medallion_defs.labeling.contract import ProcessingResult
-from medallion_defs.labeling.markers import write_markers
-from medallion_defs.labeling.outcomes import Event, InvalidOutputError, Outcomes, validate_output
-from medallion_defs.labeling.process import copy_events
+from medallion_defs.labeling.engine.consolidate import consolidate_task
+from medallion_defs.labeling.engine.outcomes import Event, InvalidOutputError, Outcomes, validate_output
+from medallion_defs.labeling.engine.process import copy_events
+from medallion_defs.labeling.labels.markers import write_markers
+from medallion_defs.labeling.models.asking import model_limits
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task, find_task
 from medallion_defs.ops.file_ingestion import RowCounts
 from medallion_defs.ops.ledger import Ledger
 
 SOURCE_TYPES = ("gemini_batch", "gemini_online")
-_SQL = load_queries("medallion_defs.labeling", "answers.sql")
+_SQL = load_queries("medallion_defs.labeling.models", "answers.sql")
 
 
 class UnknownBatchError(TerminalError):

@@ -19,7 +19,7 @@ from medallion_defs.core.errors import MedallionError, TransientError
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
 
-_SQL = load_queries("medallion_defs.labeling", "leases.sql")
+_SQL = load_queries("medallion_defs.labeling.engine", "leases.sql")
 
 
 class LostLeaseError(TransientError):

@@ -9,10 +9,10 @@ from datetime import datetime
 from medallion_defs.core import db
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
-from medallion_defs.labeling import leases
-from medallion_defs.labeling.plan import reread_subjects
+from medallion_defs.labeling.engine import leases
+from medallion_defs.labeling.engine.plan import reread_subjects
 
-_SQL = load_queries("medallion_defs.labeling", "housekeeping.sql")
+_SQL = load_queries("medallion_defs.labeling.engine", "housekeeping.sql")
 _MAX_BATCHES = 200
 
 

@@ -14,7 +14,7 @@ from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.labeling.prompts import PromptProfile
 
-_SQL = load_queries("medallion_defs.labeling", "compare.sql")
+_SQL = load_queries("medallion_defs.labeling.models", "compare.sql")
 EXAMPLES = 5
 
 

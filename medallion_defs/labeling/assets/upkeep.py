@@ -12,7 +12,7 @@ from pydantic import Field
 from medallion_defs.core import clock, db
 from medallion_defs.core.settings import Settings
 from medallion_defs.genai.outbox import remove_leftovers
-from medallion_defs.labeling import housekeeping
+from medallion_defs.labeling.engine import housekeeping
 from medallion_defs.labeling.registry import Task, find_task
 from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG

@@ -11,7 +11,7 @@ from psycopg.rows import class_row
 
 from medallion_defs.core.sql import load_queries
 
-_SQL = load_queries("medallion_defs.labeling", "consolidate.sql")
+_SQL = load_queries("medallion_defs.labeling.engine", "consolidate.sql")
 _MAX_BATCHES = 100
 _MAX_ITEMS = 10_000
 

@@ -1,6 +1,6 @@
-"""`gold.media_labels`: what holds now for each input that a task was asked about. Written by `labels.py` alone.
+"""`gold.media_labels`: what holds now for each input that a task was asked about. Written by `build.py` alone.
 
-One row per input, known by its bytes; which subjects have these bytes now is said by the view of the task (`label_views.py`).
+One row per input, known by its bytes; which subjects have these bytes now is said by the view of the task (`views.py`).
 The key has the collation of the silver columns that it is joined with: with another, no index on those can be used.
 """
 

@@ -12,7 +12,7 @@ from psycopg.rows import class_row, dict_row
 from medallion_defs.core.errors import TerminalError
 from medallion_defs.core.sql import load_queries
 
-_SQL = load_queries("medallion_defs.labeling", "reading.sql")
+_SQL = load_queries("medallion_defs.labeling.engine", "reading.sql")
 
 Status = Literal["pending", "batched", "succeeded", "retrying", "dead", "withdrawn"]
 
