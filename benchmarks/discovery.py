@@ -25,7 +25,7 @@ from typing import Literal, LiteralString
 import psycopg
 
 from medallion_defs.core import clock
-from medallion_defs.core.settings import SourceSettings
+from medallion_defs.core.sections import SourceSettings
 from medallion_defs.ops import ledger as ledger_module
 from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, Artifact, BronzeItem, encode_item
 from medallion_defs.ops.ledger import Ledger

@@ -31,7 +31,8 @@ from pydantic import ByteSize
 from medallion_defs.bronze.tree import scan_tree, tree_fingerprint
 from medallion_defs.bronze.tree_assets import fetch_tree_source
 from medallion_defs.core import clock, db
-from medallion_defs.core.settings import CurricularSettings, GenaiSettings, ModelPrice, Settings, SourceSettings, TaskSettings
+from medallion_defs.core.sections import CurricularSettings, GenaiSettings, ModelPrice, SourceSettings, TaskSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.genai.collect import collect_batches
 from medallion_defs.genai.requests import item_token
 from medallion_defs.labeling import runner

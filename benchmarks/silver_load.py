@@ -28,7 +28,8 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from medallion_defs.core.settings import Settings, SourceSettings
+from medallion_defs.core.sections import SourceSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.item import ITEM_FILE, Artifact, BronzeItem, encode_item
 from medallion_defs.ops.ledger import Ledger

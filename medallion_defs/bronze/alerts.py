@@ -15,7 +15,8 @@ import msgspec
 from medallion_defs.bronze.webhook import post_text
 from medallion_defs.core import clock, db
 from medallion_defs.core.errors import MedallionError
-from medallion_defs.core.settings import AlertSettings, Settings
+from medallion_defs.core.sections import AlertSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import format_duration
 from medallion_defs.ops.lateness import BLIND_AFTER, LAYERS, Finding, Verdict, judge_watch, read_verdicts
 from medallion_defs.ops.run_requests import WORK_TAG

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from medallion_defs.bronze.disk import explain_os_error
 from medallion_defs.bronze.encoding import InvalidExternalIdError, encode_external_id
-from medallion_defs.core.settings import LandingSettings
+from medallion_defs.core.sections import LandingSettings
 
 DONE_SUFFIX = ".done"
 _IN_PROGRESS = (".part", ".tmp")

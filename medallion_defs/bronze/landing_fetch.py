@@ -23,7 +23,7 @@ from medallion_defs.bronze.landing import DONE_SUFFIX, LandingFile, LeftFile, sc
 from medallion_defs.bronze.store import BronzeStore, DamagedItemError, ForgottenItemError, NewArtifact, NewItem
 from medallion_defs.core.content import Source
 from medallion_defs.core.errors import TerminalError, TransientError
-from medallion_defs.core.settings import LandingSettings
+from medallion_defs.core.sections import LandingSettings
 from medallion_defs.core.timing import Timer
 from medallion_defs.ops.item import BronzeItem
 from medallion_defs.ops.tombstone import Tombstone, hashed_id

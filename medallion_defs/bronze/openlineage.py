@@ -21,7 +21,8 @@ import psycopg
 
 from medallion_defs.core import clock, db
 from medallion_defs.core.errors import TerminalError, TransientError
-from medallion_defs.core.settings import OpenLineageSettings, Settings
+from medallion_defs.core.sections import OpenLineageSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.ops.openlineage import Change, Column, Counts, EventType, Names, RunEvent, Work, build_events
 

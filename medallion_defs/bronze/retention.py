@@ -13,7 +13,8 @@ import msgspec
 
 from medallion_defs.bronze.store import BronzeStore
 from medallion_defs.core import db
-from medallion_defs.core.settings import Settings, SourceRetention
+from medallion_defs.core.sections import SourceRetention
+from medallion_defs.core.settings import Settings
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.ledger import Ledger, Retained
 from medallion_defs.ops.references import find_references, find_traced

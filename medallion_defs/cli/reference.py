@@ -14,19 +14,18 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from medallion_defs.cli.main import app
-from medallion_defs.core.settings import (
+from medallion_defs.core.sections import (
     AlertSettings,
     CurricularSettings,
     GoldSettings,
     LandingSettings,
     OpenLineageSettings,
     RetentionSettings,
-    Settings,
     SourceRetention,
     SourceSettings,
     TaskSettings,
-    find_root,
 )
+from medallion_defs.core.settings import Settings, find_root
 from medallion_defs.core.timing import format_duration
 
 _HEAD = "<!-- Written by `python -m medallion_defs.cli.reference --write`; change the code, not this page. -->\n"

@@ -5,322 +5,38 @@ locations load without either.
 """
 
 import os
-from collections.abc import Mapping
-from datetime import date, timedelta
-from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ByteSize,
-    ConfigDict,
     Field,
-    HttpUrl,
-    SecretStr,
     ValidationError,
-    ValidatorFunctionWrapHandler,
     WrapValidator,
-    field_validator,
-    model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from medallion_defs.core.errors import ConfigurationError
-from medallion_defs.core.timing import parse_duration
-
-CONFIG_FILE = "medallion.yaml"
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-ParallelismKind = Literal["microbatch", "item"]
-Year = Annotated[int, Field(ge=1600, le=2200)]
-StateName = Annotated[str, Field(pattern=r"^[^./:\\][^/:\\]*$", max_length=100)]
-Duration = Annotated[
-    timedelta, BeforeValidator(lambda value: parse_duration(value) if isinstance(value, str) else value), Field(gt=timedelta(0))
-]
-
-
-class LandingSettings(BaseModel):
-    """How files are taken from `data/landing/{source}/`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    after: Literal["move", "leave"] = Field("move", description="What happens to a published file: moved to landing/.taken, or left.")
-    done_marker: bool = Field(False, description="Take `x` only when `x.done` stands beside it; for writers that pause.")
-    settle_seconds: float = Field(1.0, ge=0, description="Without a marker, a file is complete when size and mtime rest this long.")
-
-
-class SourceRetention(BaseModel):
-    """Which items of a source may be removed from bronze. Nothing is set, and so nothing removed, by default."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    max_age_days: Count | None = Field(None, description="Items fetched longer ago than this may go.")
-    max_items: Count | None = Field(
-        None, description="All but the newest so many items of the source may go; never an id's current revision."
-    )
-    keep_revisions: Count | None = Field(None, description="All but the newest so many revisions of an id may go.")
-    even_if_traced: bool = Field(
-        False,
-        description="**Dangerous.** Also items that live rows were made of: those rows then trace to a hash and no bytes, and a rebuild "
-        "from bronze loses them.",
-    )
-
-
-class RetentionSettings(BaseModel):
-    """How long what is not data is kept. Nothing is set, and so nothing removed, by default."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    rejects_days: Count | None = Field(None, description="Rejected records older than this are deleted; the ledger keeps their number.")
-    runs_days: Count | None = Field(
-        None, description="Dagster's runs older than this are deleted, with their events and their names of files."
-    )
-
-
-class SourceSettings(BaseModel):
-    """How one source runs. Every field can be set under `sources.<name>` in `medallion.yaml`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    landing: LandingSettings = LandingSettings()
-    retention: SourceRetention = SourceRetention()
-    variant: str = Field("a", description="The variant of the transform that silver uses; a is `transform.py`.")
-    discovery: Literal["auto", "scan", "index"] = Field(
-        "auto", description="How new items are found; auto takes the index at 100,000 items."
-    )
-    parallelism: ParallelismKind = Field(
-        "microbatch",
-        description="How items become runs: many to a run, or each its own run and partition ([which](../parallelism.md)).",
-    )
-    keep_partitions: Count = Field(
-        1_000, description="With parallelism item, the newest partitions that stay on the page; older ones go once their item is loaded."
-    )
-    max_items: Count = Field(500, description="Most items in one microbatch.")
-    max_bytes: ByteSize = Field(ByteSize(256 * 1024**2), description="Most bytes in one microbatch (one larger item still goes alone).")
-    max_in_flight: Count = Field(2, description="Most microbatches of the source claimed at a time, those of backfills apart.")
-    max_attempts: Count = Field(3, description="Tries per item and code version before it is dead.")
-    retry_seconds: float = Field(30.0, ge=0, description="Wait before the first retry; doubles with each further one.")
-    max_rejected_share: Share = Field(0.5, description="An item with a larger share of rejected records is refused whole.")
-    warn_rejected_share: Share = Field(0.01, description="The asset check warns above this share of rejected records.")
-    warn_flagged_share: Share = Field(0.2, description="The asset check warns above this share of flagged rows.")
-    expect_every: Duration | None = Field(
-        None, description="A new item is expected at least this often (6h, 1d); the source is late without. Empty: no expectation."
-    )
-    max_lag: Duration = Field(
-        timedelta(hours=1), description="The source is late when a file in landing, or an item for silver, waits longer than this."
-    )
-
-
-class InvalidSourceSettings(SourceSettings):
-    """Stands for settings of a source that do not validate, so that the other sources go on. `reason` says what is wrong."""
-
-    reason: str
-
-
-def _note_what_is_invalid(value: object, validate: ValidatorFunctionWrapHandler) -> SourceSettings:
-    try:
-        settings: SourceSettings = validate(value)
-    except ValidationError as error:
-        return InvalidSourceSettings(reason=_describe(error))
-    return settings
-
-
-def _require_valid(sources: Mapping[str, SourceSettings]) -> None:
-    wrong = [f"sources.{name}: {source.reason}" for name, source in sources.items() if isinstance(source, InvalidSourceSettings)]
-    if wrong:
-        raise ConfigurationError(f"{CONFIG_FILE} or the MEDALLION_ environment is not valid: {'; '.join(wrong)}")
-
-
-def _describe(error: ValidationError) -> str:
-    return "; ".join(": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in error.errors())
-
-
-class GoldSettings(BaseModel):
-    """How gold enrichments run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    max_rows: Count = Field(500_000, description="Most silver rows in one gold run.")
-    retry_seconds: float = Field(30.0, ge=0, description="Wait after a run that failed; doubles with each further one, up to an hour.")
-    max_unmatched_share: Share = Field(0.2, description="The asset check fails above this share of events whose company is unknown.")
-    max_lag: Duration = Field(timedelta(hours=1), description="A gold table is late when a silver row waits longer than this for it.")
-
-
-class TaskSettings(BaseModel):
-    """How one labeling task runs. Every field can be set under `tasks.<task_key>` in `medallion.yaml`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    max_attempts: Count = Field(3, description="Tries per input, profile and code version before the task is dead.")
-    retry_seconds: float = Field(30.0, ge=0, description="Wait before the first retry; doubles with each further one, up to an hour.")
-    retry_seconds_by_error: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        default_factory=dict, description="The same for errors of a type, by the type's name."
-    )
-    lease_seconds: float = Field(
-        60.0,
-        ge=1,
-        description="After this long without a sign of life of its worker, a batch may be taken over; a worker signs three times as often.",
-    )
-    model: str | None = Field(None, description="Ask this model instead of the profiles' own: another answer, so another prompt id.")
-    generation: dict[str, Any] = Field(
-        default_factory=dict, description="Generation parameters (REST names) in the place of the profiles' own of the same name."
-    )
-
-
-class ModelPrice(BaseModel):
-    """What a model's tokens cost from a day on, in USD per million. A new price is a new row."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: str
-    mode: Literal["batch", "online"]
-    valid_from: date
-    above_tokens: int = Field(0, ge=0, description="The price of prompts at least this long.")
-    input_usd: Decimal = Field(ge=0)
-    cached_input_usd: Decimal = Field(ge=0)
-    output_usd: Decimal = Field(ge=0, description="Of answers and of thoughts.")
-
-
-class GenaiSettings(BaseModel):
-    """How the model is asked."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    api_key: SecretStr | None = Field(None, description="The key of the Gemini API; better set as MEDALLION_GENAI__API_KEY.")
-    base_url: str | None = Field(None, description="Another address than Google's, such as the emulator's; no key is needed for loopback.")
-    api_version: str = Field("v1", description="Version of the API in the path of each call.")
-    timeout_seconds: float = Field(60.0, gt=0, description="Longest wait for one HTTP call.")
-    max_retries: int = Field(3, ge=0, description="Failed answers of a record before it is dead.")
-    max_batch_requests: Count = Field(1_000, description="Most requests in one batch.")
-    max_batch_bytes: ByteSize = Field(ByteSize(100 * 1024**2), description="Most bytes in one batch's request file.")
-    online_requests: int = Field(0, ge=0, description="Batches of at most this many requests are asked one by one, at the full price.")
-    inline_media_bytes: ByteSize = Field(ByteSize(1024**2), description="Larger media are uploaded instead of sent within the request.")
-    online_workers: Count = Field(8, description="Online calls under way at a time.")
-    adopt_seconds: float = Field(300.0, ge=0, description="How long a job that may or may not exist is looked for before another is made.")
-    deadline_hours: float = Field(30.0, gt=0, description="A batch that has not ended by then is cancelled and its records asked anew.")
-    poll_seconds: float = Field(30.0, ge=0, description="Wait between two looks at the batches under way.")
-    max_active_batches: Count = Field(20, description="Most batches at the provider at a time.")
-    requests_per_minute: Count = Field(60, description="Most HTTP calls a minute, all processes together.")
-    tokens_per_minute: Count = Field(1_000_000, description="Most prompt tokens of online calls a minute.")
-    max_enqueued_tokens: Count = Field(3_000_000, description="Most prompt tokens in unfinished batches of one model.")
-    max_usd_per_day: Decimal = Field(Decimal(10), ge=0, description="Nothing more is asked on a day once this much is spent or reserved.")
-    max_usd_per_task: dict[str, Decimal] = Field(default_factory=dict, description="The same for one task, by task key.")
-    prices: list[ModelPrice] = Field(default_factory=list, description="USD per million tokens, by model, mode and day.")
-
-    @property
-    def names_emulator(self) -> bool:
-        """Whether the address is one on loopback, which nobody names but for the emulator."""
-        return self.base_url is not None and urlsplit(self.base_url).hostname in ("127.0.0.1", "localhost", "::1")
-
-    @property
-    def is_reachable(self) -> bool:
-        """Whether there is anybody to ask: a key, or an address of one's own."""
-        return self.api_key is not None or self.base_url is not None
-
-
-class CurricularSettings(BaseModel):
-    """Where the pages of curricula are, and which of them are wanted. Without this section the source `curricular_pages` is off."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    labels_dir: Path = Field(
-        Path("dataset/label_to_curricular"),
-        description="Labels, as {state}/{school}/{year}/{page_num}.json. Relative paths start at `root`.",
-    )
-    images_dir: Path = Field(Path("dataset/images"), description="Page images, as {state}/{school}/{year}/{page_num}.{png,jpg,jpeg,webp}.")
-    output_dir: Path = Field(
-        Path("dataset/output_results"), description="Success markers go here, as {state}/{school}/{year}/{page_num}.json."
-    )
-    states: frozenset[StateName] | None = Field(
-        None, min_length=1, description="Only these states, spelled like their folders. Empty: all."
-    )
-    from_year: Year | None = Field(None, description="Only this year and later ones.")
-    to_year: Year | None = Field(None, description="Only this year and earlier ones.")
-
-    @model_validator(mode="after")
-    def _require_sane(self) -> Self:
-        if self.from_year is not None and self.to_year is not None and self.from_year > self.to_year:
-            raise ValueError(f"from_year {self.from_year} is after to_year {self.to_year}")
-        folders = [self.labels_dir, self.images_dir, self.output_dir]
-        if any(one == other or one in other.parents for one in folders for other in folders if one is not other):
-            raise ValueError("labels_dir, images_dir and output_dir must be three folders, none of them within another")
-        return self
-
-    def below(self, root: Path) -> Self:
-        """Return the same with absolute folders: relative ones start at `root`."""
-        folders = {name: (root / getattr(self, name)).resolve() for name in ("labels_dir", "images_dir", "output_dir")}
-        return self.model_copy(update=folders)
-
-
-class InvalidCurricularSettings(CurricularSettings):
-    """Stands for a section `curricular` that does not validate, so that the rest goes on. `reason` says what is wrong."""
-
-    reason: str
-
-
-def _note_what_is_invalid_of_pages(value: object, validate: ValidatorFunctionWrapHandler) -> CurricularSettings | None:
-    try:
-        settings: CurricularSettings | None = validate(value)
-    except ValidationError as error:
-        return InvalidCurricularSettings(reason=_describe(error))
-    return settings
-
-
-def _invalid_pages(reason: str) -> ConfigurationError:
-    return ConfigurationError(f"{CONFIG_FILE} or the MEDALLION_ environment is not valid: curricular: {reason}")
-
-
-def _missing_folders(pages: CurricularSettings) -> str:
-    folders = {"labels_dir": pages.labels_dir, "images_dir": pages.images_dir}
-    return "; ".join(f"{name}: there is no folder {folder}" for name, folder in folders.items() if not folder.is_dir())
-
-
-class AlertSettings(BaseModel):
-    """Where to say that something is late or failed. Nothing is sent without `webhook_url`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    webhook_url: SecretStr | None = Field(
-        None, description="Slack-compatible webhook, http(s)://…; a secret, best in MEDALLION_ALERTS__WEBHOOK_URL. Empty: no posts."
-    )
-    ui_url: HttpUrl | None = Field(None, description="Address of the Dagster page as people reach it; posts then link to runs.")
-    min_interval: Duration = Field(timedelta(hours=1), description="Wait between two posts that the same thing is late or fails.")
-
-    @field_validator("webhook_url")
-    @classmethod
-    def _require_http(cls, url: SecretStr | None) -> SecretStr | None:
-        # The message must not show the value: whoever knows the address may post.
-        if url is not None and (
-            urlsplit(url.get_secret_value()).scheme not in ("http", "https") or not urlsplit(url.get_secret_value()).hostname
-        ):
-            raise ValueError("a webhook's address starts with http:// or https:// and names a host")
-        return url
-
-
-class OpenLineageSettings(BaseModel):
-    """Where OpenLineage events of the silver and gold runs go. Off without `url` and `file`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    url: HttpUrl | None = Field(
-        None, description="Each event is posted to this http(s) address, such as `http://host:5000/api/v1/lineage`."
-    )
-    file: Path | None = Field(None, description="Instead of `url`: each event is a line of this file; a relative path starts at `root`.")
-    api_key: SecretStr | None = Field(None, description="Sent to `url` as a bearer token; best in MEDALLION_OPENLINEAGE__API_KEY.")
-    timeout_seconds: float = Field(5.0, gt=0, le=30, description="How long to wait for one answer of `url`.")
-    namespace: str = Field("medallion", min_length=1, description="Namespace of the jobs.")
-
-    @model_validator(mode="after")
-    def _require_one_target(self) -> Self:
-        if self.url is not None and self.file is not None:
-            raise ValueError("events go to url or to file; set one of them")
-        return self
+from medallion_defs.core.sections import (
+    CONFIG_FILE,
+    AlertSettings,
+    CurricularSettings,
+    GenaiSettings,
+    GoldSettings,
+    InvalidCurricularSettings,
+    OpenLineageSettings,
+    RetentionSettings,
+    SourceSettings,
+    TaskSettings,
+    describe_invalid,
+    invalid_pages,
+    missing_folders,
+    note_invalid_pages,
+    note_invalid_source,
+    require_valid_sources,
+)
 
 
 class Settings(BaseSettings):
@@ -331,14 +47,14 @@ class Settings(BaseSettings):
     root: Path = Field(description="The project folder: where medallion.yaml is.")
     data_dir: Path = Field(Path("data"), description="Run-time output; a relative path starts at the project folder.")
     database_url: str | None = Field(None, description="Postgres of silver, gold and ops (postgresql://…). Empty: the embedded server.")
-    sources: dict[str, Annotated[SourceSettings, WrapValidator(_note_what_is_invalid)]] = Field(default_factory=dict)
+    sources: dict[str, Annotated[SourceSettings, WrapValidator(note_invalid_source)]] = Field(default_factory=dict)
     gold: GoldSettings = GoldSettings()
     retention: RetentionSettings = RetentionSettings()
     tasks: dict[str, TaskSettings] = Field(default_factory=dict)
     alerts: AlertSettings = AlertSettings()
     openlineage: OpenLineageSettings = OpenLineageSettings()
     genai: GenaiSettings = GenaiSettings()
-    curricular: Annotated[CurricularSettings | None, WrapValidator(_note_what_is_invalid_of_pages)] = Field(
+    curricular: Annotated[CurricularSettings | None, WrapValidator(note_invalid_pages)] = Field(
         None, description="The section of [curricular pages](../curricular-pages.md). Empty: that source is off."
     )
 
@@ -382,7 +98,7 @@ class Settings(BaseSettings):
             ConfigurationError: those of this source do not validate; the message names each setting.
         """
         found = self.sources.get(name, SourceSettings())
-        _require_valid({name: found})
+        require_valid_sources({name: found})
         return found
 
     def curricular_pages(self) -> CurricularSettings | None:
@@ -394,9 +110,9 @@ class Settings(BaseSettings):
         if self.curricular is None:
             return None
         pages = self.curricular.below(self.root)
-        reason = pages.reason if isinstance(pages, InvalidCurricularSettings) else _missing_folders(pages)
+        reason = pages.reason if isinstance(pages, InvalidCurricularSettings) else missing_folders(pages)
         if reason:
-            raise _invalid_pages(reason)
+            raise invalid_pages(reason)
         return pages
 
     def curricular_output(self) -> Path | None:
@@ -406,7 +122,7 @@ class Settings(BaseSettings):
             ConfigurationError: the section does not validate.
         """
         if isinstance(self.curricular, InvalidCurricularSettings):
-            raise _invalid_pages(self.curricular.reason)
+            raise invalid_pages(self.curricular.reason)
         return None if self.curricular is None else self.curricular.below(self.root).output_dir
 
     def require_database_url(self) -> str:
@@ -447,7 +163,7 @@ def load_settings() -> Settings:
         ConfigurationError: a value does not validate; the message names each setting.
     """
     settings = read_settings()
-    _require_valid(settings.sources)
+    require_valid_sources(settings.sources)
     settings.curricular_pages()
     return settings
 
@@ -473,6 +189,6 @@ def read_settings() -> Settings:
     try:
         return Settings(root=find_root())
     except ValidationError as error:
-        raise ConfigurationError(f"{CONFIG_FILE} or the MEDALLION_ environment is not valid: {_describe(error)}") from error
+        raise ConfigurationError(f"{CONFIG_FILE} or the MEDALLION_ environment is not valid: {describe_invalid(error)}") from error
     except (yaml.YAMLError, OSError, TypeError, ValueError) as error:  # what the readers of YAML and of the environment raise
         raise ConfigurationError(f"{CONFIG_FILE} or the MEDALLION_ environment cannot be read: {error}") from error

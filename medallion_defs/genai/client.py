@@ -20,7 +20,7 @@ from google.genai import errors, types
 
 from medallion_defs.core import clock
 from medallion_defs.core.errors import ConfigurationError, TerminalError, TransientError
-from medallion_defs.core.settings import GenaiSettings
+from medallion_defs.core.sections import GenaiSettings
 
 DEFAULT_URL = "https://generativelanguage.googleapis.com"
 _BUSY = 429

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Literal
 
 from medallion_defs.core.errors import ConfigurationError
-from medallion_defs.core.settings import ModelPrice
+from medallion_defs.core.sections import ModelPrice
 from medallion_defs.genai.answers import Usage
 
 Mode = Literal["batch", "online"]

@@ -14,7 +14,8 @@ import msgspec
 import psycopg
 
 from medallion_defs.core import clock, db
-from medallion_defs.core.settings import GenaiSettings, Settings
+from medallion_defs.core.sections import GenaiSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer, stage_timing
 from medallion_defs.genai.client import gemini_client
 from medallion_defs.genai.collect import collect_batches, sweep_outbox

@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from medallion_defs.core.settings import GenaiSettings
+from medallion_defs.core.sections import GenaiSettings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.genai.state import GenaiBatch
 

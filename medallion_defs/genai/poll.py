@@ -9,7 +9,7 @@ import msgspec
 import psycopg
 
 from medallion_defs.core import clock
-from medallion_defs.core.settings import GenaiSettings
+from medallion_defs.core.sections import GenaiSettings
 from medallion_defs.genai.client import BusyError, GeminiClient, JobState, RefusedError, UnknownOutcomeError
 from medallion_defs.genai.limiter import Limiter
 from medallion_defs.genai.state import BatchState, GenaiBatch, LostBatchError

@@ -20,7 +20,7 @@ from psycopg.rows import args_row, class_row, kwargs_row
 from psycopg.types.json import Jsonb
 
 from medallion_defs.core.errors import TransientError
-from medallion_defs.core.settings import GenaiSettings
+from medallion_defs.core.sections import GenaiSettings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.genai.cost import Mode
 

@@ -9,7 +9,8 @@ import dagster as dg
 from pydantic import Field
 
 from medallion_defs.core import clock, db
-from medallion_defs.core.settings import GoldSettings, Settings
+from medallion_defs.core.sections import GoldSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.gold.contract import Enrichment
 from medallion_defs.gold.enrich_run import EnrichReport, run_scope, run_work
 from medallion_defs.gold.feed import Work, plan

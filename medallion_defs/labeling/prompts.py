@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.ids import tagged_uuid
-from medallion_defs.core.settings import TaskSettings
+from medallion_defs.core.sections import TaskSettings
 
 PROFILE_FILE = "prompt.json"
 PROFILE_FOLDER = "prompts"

@@ -15,7 +15,7 @@ from types import ModuleType
 
 from medallion_defs.core.content import content_names
 from medallion_defs.core.errors import ConfigurationError
-from medallion_defs.core.settings import TaskSettings
+from medallion_defs.core.sections import TaskSettings
 from medallion_defs.labeling.contract import ModelTask, Processor, TaskSpec
 from medallion_defs.labeling.prompts import PromptProfile, load_profiles
 

@@ -7,7 +7,8 @@ import dagster as dg
 
 from medallion_defs.core.content import content_names, load_content
 from medallion_defs.core.errors import ConfigurationError
-from medallion_defs.core.settings import ParallelismKind, read_settings
+from medallion_defs.core.sections import ParallelismKind
+from medallion_defs.core.settings import read_settings
 from medallion_defs.ops.base import base_definitions
 from medallion_defs.ops.watch import build_watch
 from medallion_defs.silver.assets import build_silver

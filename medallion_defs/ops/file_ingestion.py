@@ -16,7 +16,7 @@ import msgspec
 
 from medallion_defs.core import ids
 from medallion_defs.core.errors import TerminalError
-from medallion_defs.core.settings import SourceSettings
+from medallion_defs.core.sections import SourceSettings
 from medallion_defs.ops.item import BronzeItem
 from medallion_defs.ops.tombstone import FORGET, Tombstone, forgotten_directory, hashed_id
 

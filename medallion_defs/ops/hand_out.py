@@ -13,7 +13,7 @@ import dagster as dg
 import psycopg
 
 from medallion_defs.core import clock
-from medallion_defs.core.settings import SourceSettings
+from medallion_defs.core.sections import SourceSettings
 from medallion_defs.ops.ledger import BatchInUseError, Ledger, OpenBatch
 from medallion_defs.ops.run_requests import WORK_TAG, PastRun, past_runs
 

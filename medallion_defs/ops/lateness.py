@@ -13,7 +13,7 @@ import msgspec
 import psycopg
 from psycopg.rows import class_row
 
-from medallion_defs.core.settings import SourceSettings
+from medallion_defs.core.sections import SourceSettings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.core.timing import format_duration
 

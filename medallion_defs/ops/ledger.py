@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row, dict_row
 
 from medallion_defs.core.errors import TerminalError, TransientError
-from medallion_defs.core.settings import SourceSettings
+from medallion_defs.core.sections import SourceSettings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.ops.file_ingestion import DatasetIngestion, GoldResult, Status, plan_batches
 from medallion_defs.ops.scope import Scope, like_pattern

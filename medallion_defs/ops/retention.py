@@ -9,7 +9,7 @@ from operator import attrgetter
 
 import msgspec
 
-from medallion_defs.core.settings import SourceRetention
+from medallion_defs.core.sections import SourceRetention
 from medallion_defs.ops.ledger import Retained
 
 

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from medallion_defs.core import clock, db
 from medallion_defs.core.errors import ConfigurationError
-from medallion_defs.core.settings import ParallelismKind, Settings
+from medallion_defs.core.sections import ParallelismKind
+from medallion_defs.core.settings import Settings
 from medallion_defs.ops.ledger import Batch, Ledger
 from medallion_defs.ops.run_requests import LAYER_TAG, first_requested_at
 from medallion_defs.ops.scope import RunScope, parse_scope, parse_time

@@ -9,7 +9,8 @@ from datetime import datetime
 import dagster as dg
 import psycopg
 
-from medallion_defs.core.settings import Settings, SourceSettings
+from medallion_defs.core.sections import SourceSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import format_duration
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.lateness import SourceFacts, Verdict, judge_source, read_source_facts

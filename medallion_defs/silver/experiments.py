@@ -23,7 +23,8 @@ from sqlalchemy import MetaData, Table
 
 from medallion_defs.core import db
 from medallion_defs.core.errors import ConfigurationError, MedallionError, TerminalError, TransientError
-from medallion_defs.core.settings import Settings, SourceSettings
+from medallion_defs.core.sections import SourceSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.core.timing import Timer
 from medallion_defs.ops.file_ingestion import DatasetIngestion, describe_error

@@ -16,7 +16,8 @@ from sqlalchemy import Table
 from medallion_defs.core import clock, db
 from medallion_defs.core.content import Source
 from medallion_defs.core.errors import MedallionError, TerminalError, TransientError
-from medallion_defs.core.settings import Settings, SourceSettings
+from medallion_defs.core.sections import SourceSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer
 from medallion_defs.ops.file_ingestion import DatasetIngestion, RowCounts
 from medallion_defs.ops.item import ITEM_FILE, Artifact, decode_item

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import dagster as dg
 
-from medallion_defs.core.settings import ParallelismKind
+from medallion_defs.core.sections import ParallelismKind
 from medallion_defs.ops.hand_out import HandOut, Tick, request_for, waiting_batches
 from medallion_defs.silver.partitions import ItemPartitions
 

@@ -14,7 +14,8 @@ import psycopg
 from medallion_defs.core import db
 from medallion_defs.core.content import content_names
 from medallion_defs.core.errors import MedallionError
-from medallion_defs.core.settings import GenaiSettings, Settings, process_environment
+from medallion_defs.core.sections import GenaiSettings
+from medallion_defs.core.settings import Settings, process_environment
 from medallion_defs.silver.partitions import too_many_items
 from medallion_defs.stack.databases import check_urls, embedded_postgres
 from medallion_defs.stack.health import is_port_free

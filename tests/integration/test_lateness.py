@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from medallion_defs.core import clock
-from medallion_defs.core.settings import AlertSettings, GoldSettings, LandingSettings, Settings, SourceSettings
+from medallion_defs.core.sections import AlertSettings, GoldSettings, LandingSettings, SourceSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.locations import bronze, gold, silver
 from medallion_defs.ops.lateness import read_source_facts, read_verdicts
 from medallion_defs.ops.ledger import Ledger

@@ -14,7 +14,8 @@ import pytest
 
 from medallion_defs.bronze.openlineage import Shipment, newest_change, ship
 from medallion_defs.core import clock
-from medallion_defs.core.settings import OpenLineageSettings, Settings
+from medallion_defs.core.sections import OpenLineageSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.locations import bronze, gold, silver
 from tests.integration.dagster_assets import drop, materialize
 

@@ -16,7 +16,8 @@ from dagster._core.execution.api import execute_run
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from medallion_defs.core import clock
-from medallion_defs.core.settings import ParallelismKind, Settings, SourceSettings
+from medallion_defs.core.sections import ParallelismKind, SourceSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.locations import bronze, silver
 from medallion_defs.ops.base import base_definitions, settings_resource
 from medallion_defs.ops.ledger import Ledger, LedgerFilter

@@ -13,7 +13,8 @@ from medallion_defs.bronze.local import LocalStore
 from medallion_defs.bronze.retention import apply_bronze, plan_bronze
 from medallion_defs.bronze.retention_job import build_bronze_retention
 from medallion_defs.core import clock
-from medallion_defs.core.settings import RetentionSettings, Settings, SourceRetention, SourceSettings
+from medallion_defs.core.sections import RetentionSettings, SourceRetention, SourceSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.locations.silver import load_contents
 from medallion_defs.ops.dagster_runs import prune_runs
 from medallion_defs.silver.assets import LoadConfig, which_batches

@@ -8,7 +8,8 @@ import dagster as dg
 import psycopg
 import pytest
 
-from medallion_defs.core.settings import Settings, SourceSettings
+from medallion_defs.core.sections import SourceSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.locations import bronze, gold, silver
 from medallion_defs.ops.ledger import BatchInUseError
 from medallion_defs.ops.run_requests import WORK_TAG

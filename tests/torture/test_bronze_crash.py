@@ -24,7 +24,7 @@ from medallion_defs.bronze.local import LocalGroup, LocalStore
 from medallion_defs.bronze.store import NewArtifact, NewItem
 from medallion_defs.core.content import Source
 from medallion_defs.core.errors import MedallionError, TransientError
-from medallion_defs.core.settings import LandingSettings
+from medallion_defs.core.sections import LandingSettings
 from medallion_defs.ops.item import BronzeItem, decode_item
 from tests.folders import fresh_folder
 

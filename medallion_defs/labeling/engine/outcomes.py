@@ -15,7 +15,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from medallion_defs.core.errors import TerminalError, TransientError
-from medallion_defs.core.settings import TaskSettings
+from medallion_defs.core.sections import TaskSettings
 from medallion_defs.labeling.contract import ProcessingResult
 from medallion_defs.ops.file_ingestion import describe_error
 

@@ -17,7 +17,8 @@ import psycopg
 
 from medallion_defs.core import clock, db
 from medallion_defs.core.errors import ConfigurationError, MedallionError, TerminalError, TransientError
-from medallion_defs.core.settings import ModelPrice, Settings
+from medallion_defs.core.sections import ModelPrice
+from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.genai.answers import Problem, Usage, decode_object
 from medallion_defs.genai.cost import cost_usd

@@ -22,7 +22,8 @@ import psycopg
 
 from medallion_defs.core import clock
 from medallion_defs.core.errors import ConfigurationError, TerminalError, TransientError
-from medallion_defs.core.settings import Settings, TaskSettings
+from medallion_defs.core.sections import TaskSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.genai.cost import Mode, estimate_usd
 from medallion_defs.genai.requests import Media, Prompt, estimate_tokens, item_token, outbox_path, request_line, write_requests

@@ -11,7 +11,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from medallion_defs.core import clock, db
-from medallion_defs.core.settings import GenaiSettings, ModelPrice, Settings
+from medallion_defs.core.sections import GenaiSettings, ModelPrice
+from medallion_defs.core.settings import Settings
 from medallion_defs.genai.client import GeminiClient
 from medallion_defs.genai.collect import collect_batches
 from medallion_defs.genai.cost import Mode

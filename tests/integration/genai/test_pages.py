@@ -16,7 +16,8 @@ from psycopg.rows import dict_row
 
 from medallion_defs.cli.data import gold_specs, silver_specs
 from medallion_defs.core.errors import ConfigurationError, TransientError
-from medallion_defs.core.settings import CurricularSettings, LandingSettings, Settings, SourceSettings
+from medallion_defs.core.sections import CurricularSettings, LandingSettings, SourceSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.demo.pages import PageTree, write_page, write_page_tree
 from medallion_defs.genai.emulator_faults import Faults, ItemFault
 from medallion_defs.labeling import runner

@@ -11,7 +11,7 @@ import pytest
 from medallion_defs.bronze.local import LocalStore
 from medallion_defs.core import clock, db
 from medallion_defs.core.errors import ConfigurationError
-from medallion_defs.core.settings import GenaiSettings
+from medallion_defs.core.sections import GenaiSettings
 from medallion_defs.genai.client import GeminiClient, UnknownOutcomeError
 from medallion_defs.genai.emulator_faults import CallFault, Faults
 from medallion_defs.genai.match import Matched, Matching

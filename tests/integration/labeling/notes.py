@@ -11,7 +11,8 @@ import psycopg
 from pydantic import BaseModel, ConfigDict
 
 from medallion_defs.core.errors import TerminalError, TransientError
-from medallion_defs.core.settings import Settings, TaskSettings
+from medallion_defs.core.sections import TaskSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.labeling.contract import BatchStrategy, ProcessingResult, Processor, Subjects, TaskContext, TaskSpec, WorkItem
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task

@@ -10,7 +10,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from medallion_defs.core.errors import ConfigurationError
-from medallion_defs.core.settings import GenaiSettings, ModelPrice, Settings
+from medallion_defs.core.sections import GenaiSettings, ModelPrice
+from medallion_defs.core.settings import Settings
 from medallion_defs.labeling import runner
 from medallion_defs.labeling.contract import ModelRequest, ModelTask, ProcessingResult, TaskContext, TaskSpec, WorkItem
 from medallion_defs.labeling.engine.promotion import list_profiles, promote, retire, rollback

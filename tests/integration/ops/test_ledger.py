@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from medallion_defs.core.errors import TerminalError, TransientError
-from medallion_defs.core.settings import SourceSettings
+from medallion_defs.core.sections import SourceSettings
 from medallion_defs.ops.file_ingestion import DatasetIngestion, GoldResult, RowCounts
 from medallion_defs.ops.lateness import SourceFacts, read_source_facts
 from medallion_defs.ops.ledger import Batch, BatchInUseError, Extent, Ledger, LedgerFilter

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from medallion_defs.core.errors import TerminalError, TransientError
-from medallion_defs.core.settings import SourceSettings
+from medallion_defs.core.sections import SourceSettings
 from medallion_defs.ops.file_ingestion import DatasetIngestion, RowCounts
 from medallion_defs.ops.ledger import Ledger, LedgerFilter
 from medallion_defs.ops.removal_ledger import RemovalLedger

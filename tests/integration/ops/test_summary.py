@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from medallion_defs.core.errors import TerminalError
-from medallion_defs.core.settings import Settings, SourceSettings
+from medallion_defs.core.sections import SourceSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.locations import bronze, gold, silver
 from medallion_defs.ops.file_ingestion import DatasetIngestion, GoldResult, RowCounts
 from medallion_defs.ops.ledger import Ledger, LedgerFilter

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from medallion_defs.core import clock
 from medallion_defs.core.errors import TransientError
-from medallion_defs.core.settings import SourceSettings
+from medallion_defs.core.sections import SourceSettings
 from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, BronzeItem, encode_item
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.silver import discovery

@@ -7,7 +7,7 @@ import pytest
 from medallion_defs.bronze.alerts import FailedRun, Post, Posted, decide_post, decode_posted, name_work
 from medallion_defs.bronze.webhook import WebhookError, post_text
 from medallion_defs.core.errors import ConfigurationError
-from medallion_defs.core.settings import AlertSettings
+from medallion_defs.core.sections import AlertSettings
 from medallion_defs.ops.lateness import Finding, Verdict
 from tests.loopback import loopback_server
 

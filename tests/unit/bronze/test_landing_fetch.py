@@ -15,7 +15,7 @@ from medallion_defs.bronze.landing import LandingFile
 from medallion_defs.bronze.landing_fetch import FetchReport, fetch_landing, groups_of
 from medallion_defs.bronze.local import LocalGroup, LocalStore
 from medallion_defs.core.clock import now
-from medallion_defs.core.settings import LandingSettings
+from medallion_defs.core.sections import LandingSettings
 from tests.unit.bronze.conftest import NOW, SOURCE, make_removable
 
 MOVE = LandingSettings(settle_seconds=0)

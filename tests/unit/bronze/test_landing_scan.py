@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medallion_defs.bronze.landing import landing_fingerprint, scan_landing
-from medallion_defs.core.settings import LandingSettings
+from medallion_defs.core.sections import LandingSettings
 from tests.unit.bronze.conftest import NOW
 
 SETTLE = LandingSettings(settle_seconds=2)

@@ -10,7 +10,7 @@ from medallion_defs.bronze.landing_fetch import fetch_landing
 from medallion_defs.bronze.landing_removal import delete_copies, find_copies
 from medallion_defs.bronze.local import LocalStore
 from medallion_defs.bronze.store import ForgottenItemError, Publication
-from medallion_defs.core.settings import LandingSettings
+from medallion_defs.core.sections import LandingSettings
 from medallion_defs.ops.item import BronzeItem
 from medallion_defs.ops.tombstone import Tombstone, decode_line, decode_tombstone, forgotten_directory, subject_sha256
 from tests.unit.bronze.conftest import NOW, SOURCE, Publish

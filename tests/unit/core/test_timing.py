@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from medallion_defs.core.settings import AlertSettings, SourceSettings
+from medallion_defs.core.sections import AlertSettings, SourceSettings
 from medallion_defs.core.timing import Timer, format_duration, parse_duration, per_second, stage_timing
 
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from medallion_defs.core.errors import ConfigurationError
-from medallion_defs.core.settings import ModelPrice
+from medallion_defs.core.sections import ModelPrice
 from medallion_defs.genai.answers import Usage
 from medallion_defs.genai.cost import cost_usd, estimate_usd
 

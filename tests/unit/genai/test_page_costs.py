@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from medallion_defs.core.settings import ModelPrice
+from medallion_defs.core.sections import ModelPrice
 from medallion_defs.genai.answers import Usage
 from medallion_defs.genai.cost import Mode, cost_usd
 

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr
 
 from medallion_defs.core.errors import ConfigurationError
-from medallion_defs.core.settings import GenaiSettings
+from medallion_defs.core.sections import GenaiSettings
 from medallion_defs.genai.client import GeminiClient
 from medallion_defs.genai.match import TOKEN_FIELD
 from medallion_defs.genai.requests import answer_schema

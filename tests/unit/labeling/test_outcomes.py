@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from medallion_defs.core.errors import TerminalError, TransientError
-from medallion_defs.core.settings import TaskSettings
+from medallion_defs.core.sections import TaskSettings
 from medallion_defs.labeling.engine.outcomes import InvalidOutputError, cut_slices, retry_seconds, validate_output
 
 

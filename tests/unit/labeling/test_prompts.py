@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from medallion_defs.core.errors import ConfigurationError
-from medallion_defs.core.settings import TaskSettings
+from medallion_defs.core.sections import TaskSettings
 from medallion_defs.labeling.prompts import COSMETIC, SEMANTIC, PromptProfile, diff_profiles, load_profiles
 from medallion_defs.labeling.registry import load_tasks
 

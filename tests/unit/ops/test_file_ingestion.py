@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medallion_defs.core.errors import TerminalError, TransientError
-from medallion_defs.core.settings import SourceSettings
+from medallion_defs.core.sections import SourceSettings
 from medallion_defs.ops.file_ingestion import (
     MESSAGE_CHARACTERS,
     RETRY_CAP,

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from medallion_defs.core.settings import SourceSettings
+from medallion_defs.core.sections import SourceSettings
 from medallion_defs.ops.lateness import Finding, SourceFacts, Verdict, judge_feed, judge_source, judge_watch
 from medallion_defs.ops.watch import Look, decode_cursor, encode_cursor, is_due
 

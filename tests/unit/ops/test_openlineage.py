@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from medallion_defs.core.settings import OpenLineageSettings
+from medallion_defs.core.sections import OpenLineageSettings
 from medallion_defs.ops.openlineage import Names
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from medallion_defs.core.ids import file_id
-from medallion_defs.core.settings import SourceRetention
+from medallion_defs.core.sections import SourceRetention
 from medallion_defs.ops.file_ingestion import Status
 from medallion_defs.ops.ledger import Retained
 from medallion_defs.ops.retention import RetentionLine, decide, summarize
