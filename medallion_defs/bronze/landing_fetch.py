@@ -16,10 +16,11 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from medallion_defs.bronze.disk import FOLDER, disk_errors, explain_os_error
+from medallion_defs.bronze.disk import FOLDER, disk_errors
 from medallion_defs.bronze.encoding import InvalidExternalIdError, artifact_name
 from medallion_defs.bronze.folder import facts_of
 from medallion_defs.bronze.landing import DONE_SUFFIX, LandingFile, LeftFile, scan_landing
+from medallion_defs.bronze.memory import read_memory, write_memory
 from medallion_defs.bronze.store import BronzeStore, DamagedItemError, ForgottenItemError, NewArtifact, NewItem
 from medallion_defs.core.content import Source
 from medallion_defs.core.errors import TerminalError, TransientError
@@ -136,7 +137,7 @@ class _Fetch:
     def leave(self, files: Sequence[LandingFile]) -> None:
         """Publish the files that are not as remembered, and remember them all."""
         path = self.landing_path / LEFT_FOLDER / f"{self.source.name}.json"
-        known = _read_remembered(path)
+        known = read_memory(path, _Remembered)
         remembered, unknown = {}, []
         for file in files:
             before = known.get(file.external_id)
@@ -152,7 +153,7 @@ class _Fetch:
                 if max(file.mtime_ns, file.ctime_ns) < (self.fetched_at - _TICK).timestamp() * 1e9:
                     remembered[file.external_id] = _Remembered(file.bytes, file.mtime_ns, file.ctime_ns, file.inode, item.content_sha256)
         if remembered != known:
-            _write_remembered(path, remembered)
+            write_memory(path, remembered)
 
     def publish(self, files: Sequence[LandingFile]) -> list[tuple[LandingFile, BronzeItem]]:
         """Copy one group into bronze; return the files that are in bronze now with their items."""
@@ -286,26 +287,8 @@ def _is_same(status: os.stat_result, file: LandingFile) -> bool:
     return (status.st_ino, status.st_size, status.st_mtime_ns) == (file.inode, file.bytes, file.mtime_ns)
 
 
-def _read_remembered(path: Path) -> dict[str, _Remembered]:
-    """Return what an earlier call remembered. It only saves work, so a damaged memory counts as none: all is hashed again."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, _Remembered])
-    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
-        return {}
-    except OSError as error:
-        raise explain_os_error(error, str(path)) from error
-
-
 def forget_remembered(path: Path, external_id: str) -> None:
     """Take one file out of the memory of those that were left in landing."""
-    remembered = _read_remembered(path)
+    remembered = read_memory(path, _Remembered)
     if remembered.pop(external_id, None):
-        _write_remembered(path, remembered)
-
-
-def _write_remembered(path: Path, remembered: dict[str, _Remembered]) -> None:
-    with disk_errors(str(path)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(".new")
-        new.write_bytes(msgspec.json.encode(remembered))
-        new.replace(path)
+        write_memory(path, remembered)

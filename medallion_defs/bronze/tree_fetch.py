@@ -13,11 +13,12 @@ from pathlib import Path
 import msgspec
 
 from medallion_defs.bronze.contract import TreeScope
-from medallion_defs.bronze.disk import FOLDER, disk_errors, explain_os_error
+from medallion_defs.bronze.disk import FOLDER, disk_errors
 from medallion_defs.bronze.encoding import InvalidExternalIdError
 from medallion_defs.bronze.folder import facts_of
 from medallion_defs.bronze.landing import LeftFile
 from medallion_defs.bronze.landing_fetch import FileRefusedError, FileUnsettledError, groups_of
+from medallion_defs.bronze.memory import read_memory, write_memory
 from medallion_defs.bronze.store import BronzeStore, DamagedItemError, ForgottenItemError, Group, NewArtifact, NewItem
 from medallion_defs.bronze.tree import FileState, TreePage, scan_tree
 from medallion_defs.core.content import Source
@@ -110,7 +111,7 @@ def fetch_tree(
         TransientError, ConfigurationError: bronze or a tree cannot be read or written. What was published stays published.
     """
     timer = Timer()
-    known = {} if rehash else _read_memory(memory.path)
+    known = {} if rehash else read_memory(memory.path, _Remembered)
     fetch = _Fetch(store, source, scope, register, fetched_at, run_id, rested_at=fetched_at.timestamp() - settle_seconds, known=known)
     try:
         fetch.run()
@@ -287,22 +288,9 @@ def _check_same(status: os.stat_result, state: FileState, what: str) -> None:
         raise FileUnsettledError(f"{what} changed while it was copied")
 
 
-def _read_memory(path: Path) -> dict[str, _Remembered]:
-    """Return what an earlier call remembered; a damaged memory counts as none."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, _Remembered])
-    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
-        return {}
-    except OSError as error:
-        raise explain_os_error(error, str(path)) from error
-
-
 def _write_memory(memory: TreeMemory, remembered: dict[str, _Remembered], *, is_waiting: bool) -> None:
+    write_memory(memory.path, remembered)
     with disk_errors(str(memory.path)):
-        memory.folder.mkdir(parents=True, exist_ok=True)
-        new = memory.path.with_suffix(".new")
-        new.write_bytes(msgspec.json.encode(remembered))
-        new.replace(memory.path)
         if is_waiting:
             memory.waiting_path.touch()
         else:
