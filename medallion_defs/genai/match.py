@@ -33,12 +33,14 @@ class Matching:
         tokens: the item token of each record key of the batch.
         repeated: keys that several lines have. Which of them is the record's own cannot be known; each was paid for.
         foreign_keys: keys of lines that belong to no request; complete when the outcomes have been read.
+        foreign_usages: what these lines say that they used: they are on the bill like the others.
         unreadable: lines that are no result, by 1-based line number; likewise.
     """
 
     tokens: Mapping[str, str]
     repeated: Set[str] = frozenset()
     foreign_keys: list[str] = field(default_factory=list)
+    foreign_usages: list[Usage] = field(default_factory=list)
     unreadable: dict[int, str] = field(default_factory=dict)
 
     def outcomes(self, lines: Iterable[bytes]) -> Iterator[tuple[str, Matched | Problem]]:
@@ -49,6 +51,7 @@ class Matching:
             key = result.key
             if key is None or key not in self.tokens:
                 self.foreign_keys.append(str(key))
+                self.foreign_usages.append(read_line(result).usage)
             elif key in self.repeated:
                 duplicates[key] = _duplicate(duplicates.get(key), result, line)
             else:

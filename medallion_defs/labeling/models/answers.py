@@ -241,7 +241,12 @@ class _Answers:
             )
 
     def _close(self, tally: Tally) -> None:
-        BatchState(self.connection).settle(self.batch_id, tally.cost, has_results=self.batch.output_file is not None, at=clock.now())
+        has_results = self.batch.output_file is not None
+        BatchState(self.connection).settle(self.batch_id, self._spent(tally), has_results=has_results, at=clock.now())
+
+    def _spent(self, tally: Tally) -> Decimal:
+        """Return what all lines cost, those that nobody asked for among them."""
+        return sum((self._cost(usage) for usage in self.matching.foreign_usages), tally.cost)
 
     def _count(self) -> Tally:
         tally = Tally()
@@ -309,7 +314,7 @@ class _Answers:
         return BatchReport(
             batch_id=batch.batch_id, task_key=batch.task_key, model=batch.model, mode=batch.mode, total=tally.total,
             success=tally.total - len(failures), failures=failures, max_retries=self.settings.genai.max_retries,
-            cost_usd=tally.cost, provider_state=batch.provider_state, error=batch.error,
+            cost_usd=self._spent(tally), provider_state=batch.provider_state, error=batch.error,
             foreign_keys=tuple(self.matching.foreign_keys), unreadable_lines=tuple(self.matching.unreadable),
         )  # fmt: skip
 

@@ -314,6 +314,15 @@ def test_a_batch_of_a_thousand_with_every_fault_at_once_adds_up(notes: psycopg.C
     assert {state for state, _, error in states(notes, "note.judge").values() if error == "Blocked"} == {"dead"}
 
 
+def test_a_line_that_nobody_asked_for_is_on_the_bill_of_its_batch(notes: psycopg.Connection, transport: Transport) -> None:
+    put_notes(notes, "one")
+    transport.provider.faults = Faults(items=[ItemFault(kind="foreign", keys=["n0"])])
+    [report] = run_round(transport, judge_task())
+    assert (report.success, report.foreign_keys) == (0, ("foreign-n0",))
+    [(settled,)] = notes.execute("SELECT settled_usd FROM ops.active_batches").fetchall()
+    assert settled == report.cost_usd > 0
+
+
 def answer_with(transport: Transport, monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Let the provider change each result line before it is given out."""
     original = transport.provider._new_job

@@ -63,6 +63,7 @@ def test_invariant_10_neither_of_two_lines_for_a_record_is_taken() -> None:
 def test_invariant_10_a_line_nobody_asked_for_is_named_and_changes_nothing() -> None:
     matching, outcomes = read([*good_lines(), line("k99", "00000063")])
     assert matching.foreign_keys == ["k99"]
+    assert [usage.prompt_token_count for usage in matching.foreign_usages] == [5], "it is on the bill all the same"
     assert len(outcomes) == 6
 
 
