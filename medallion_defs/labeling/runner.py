@@ -20,12 +20,13 @@ from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer
 from medallion_defs.genai.state import BudgetReachedError
 from medallion_defs.labeling.engine import leases, reading
+from medallion_defs.labeling.engine.batch import ClaimedBatch
 from medallion_defs.labeling.engine.consolidate import Consolidated, consolidate_task
 from medallion_defs.labeling.engine.plan import PlanReport, RedoExtent, Requeuable, count_redo, plan_task, redo, requeue_tasks
 from medallion_defs.labeling.engine.process import BatchRun
 from medallion_defs.labeling.engine.reading import TaskFilter, TaskLife, TaskRow
 from medallion_defs.labeling.labels.markers import markers_of, write_markers
-from medallion_defs.labeling.models.asking import BatchAsking
+from medallion_defs.labeling.models.asking import BatchAsking, model_limits
 from medallion_defs.labeling.registry import Task
 from medallion_defs.ops.scope import Scope
 
@@ -140,17 +141,17 @@ def _process(
     with keeper.keeping(lease):
         if task.spec.model is not None:
             return _ask(connection, settings, task, lease, timer)
-        events = BatchRun(connection, settings, task, lease).run()
+        events = BatchRun(ClaimedBatch(connection, settings, task, lease)).run()
     return ProcessReport(lease.batch_id, True, dict(events), timer.seconds)
 
 
 def _ask(connection: psycopg.Connection, settings: Settings, task: Task, lease: leases.Lease, timer: Timer) -> ProcessReport:
-    asking = BatchAsking(connection, settings, task, lease)
+    batch = ClaimedBatch(connection, settings, task, lease, model_limits(settings, task.task_key))
     try:
-        note = asking.ask()
+        note = BatchAsking(batch).ask()
     except BudgetReachedError as error:
         return ProcessReport(lease.batch_id, False, note=str(error))
-    return ProcessReport(lease.batch_id, True, dict(asking.counts), timer.seconds, note)
+    return ProcessReport(lease.batch_id, True, dict(batch.counts), timer.seconds, note)
 
 
 def consolidate(settings: Settings, task: Task) -> ConsolidateReport:

@@ -27,9 +27,9 @@ from medallion_defs.genai.report import BatchReport, RecordFailure
 from medallion_defs.genai.requests import RESPONSES_FILE
 from medallion_defs.genai.state import BatchState, Failure, GenaiBatch, RequestRecord
 from medallion_defs.labeling.contract import ProcessingResult
+from medallion_defs.labeling.engine.batch import copy_events
 from medallion_defs.labeling.engine.consolidate import consolidate_task
 from medallion_defs.labeling.engine.outcomes import Event, InvalidOutputError, Outcomes, validate_output
-from medallion_defs.labeling.engine.process import copy_events
 from medallion_defs.labeling.labels.markers import write_markers
 from medallion_defs.labeling.models.asking import model_limits
 from medallion_defs.labeling.prompts import PromptProfile

@@ -7,10 +7,9 @@ before that commits. The answers come back through bronze (`answers.py`).
 
 import re
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -18,7 +17,6 @@ from secrets import token_hex
 from typing import Any
 
 import msgspec
-import psycopg
 
 from medallion_defs.core import clock
 from medallion_defs.core.errors import ConfigurationError, TerminalError, TransientError
@@ -30,11 +28,10 @@ from medallion_defs.genai.requests import Media, Prompt, estimate_tokens, item_t
 from medallion_defs.genai.state import BatchState, BudgetReachedError, Intent, RequestRecord
 from medallion_defs.labeling.contract import ModelRequest, WorkItem
 from medallion_defs.labeling.engine import leases
+from medallion_defs.labeling.engine.batch import ClaimedBatch
 from medallion_defs.labeling.engine.outcomes import Event
-from medallion_defs.labeling.engine.process import BatchRun
 from medallion_defs.labeling.labels.markers import markers_of
 from medallion_defs.labeling.prompts import PromptProfile
-from medallion_defs.labeling.registry import Task
 
 _SQL = load_queries("medallion_defs.labeling.models", "asking.sql")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
@@ -62,18 +59,17 @@ class Question:
     request: ModelRequest
 
 
-class BatchAsking(BatchRun):
+class BatchAsking:
     """The asking of one claimed batch, over one connection that has no transaction open."""
 
-    def __init__(self, connection: psycopg.Connection, settings: Settings, task: Task, lease: leases.Lease) -> None:
-        super().__init__(connection, settings, task, lease)
-        self._outcomes = replace(self._outcomes, settings=model_limits(settings, task.task_key))
+    def __init__(self, batch: ClaimedBatch) -> None:
+        self._batch = batch
+        self._connection = batch.connection
+        self._settings = batch.settings
+        self._task = batch.task
+        self._lease = batch.lease
+        self._outcomes = batch.outcomes
         self._outbox: list[Path] = []
-
-    @property
-    def counts(self) -> Counter[str]:
-        """Outcomes that were written at once, by kind."""
-        return self._counts
 
     def ask(self) -> str:
         """Bring every item to the provider's door or to an outcome; return a sentence about it.
@@ -82,17 +78,17 @@ class BatchAsking(BatchRun):
             BudgetReachedError: a cap in dollars is reached; the batch is given back untouched.
             LostLeaseError: another worker took the batch over.
         """
-        profile = self._read_profile()
+        profile = self._batch.read_profile()
         with self._connection.transaction():
-            items, refused = self._gather(self._read_items())
+            items, refused = self._batch.gather(self._batch.read_items())
         markers = markers_of(self._settings, self._task)
         items, marked = markers.split_present(items, self._lease.prompt_id) if markers else (items, [])
         refused += [self._outcomes.withdrawn(_not_tried(item)) for item in marked]
         questions, bad = self._questions(profile, items)
         with self._given_back_on_budget(), self._outbox_on_failure_removed(), self._connection.transaction():
-            leases.renew(self._connection, self._lease, self._limits.lease_seconds)
+            leases.renew(self._connection, self._lease, self._batch.limits.lease_seconds)
             asked, busy = self._reserve(questions, profile)
-            self._write([*refused, *bad, *busy])
+            self._batch.write([*refused, *bad, *busy])
             if markers:
                 markers.note_present(self._connection, marked)
             if asked:
@@ -186,7 +182,7 @@ class BatchAsking(BatchRun):
             estimated_tokens=estimate.tokens, reserved_usd=estimate.usd, deadline_at=now + timedelta(hours=genai.deadline_hours),
         )  # fmt: skip
         state.reserve(intent, records, now)
-        self._begin([question.item for question in taken])
+        self._batch.begin([question.item for question in taken])
         return [*unreadable.values()]
 
     def _lines(

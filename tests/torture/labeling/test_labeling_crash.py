@@ -17,7 +17,7 @@ import pytest
 from medallion_defs.core.settings import Settings
 from medallion_defs.labeling import runner
 from medallion_defs.labeling.contract import BatchStrategy, ProcessingResult, TaskContext, WorkItem
-from medallion_defs.labeling.engine import leases, plan, process, promotion
+from medallion_defs.labeling.engine import batch, leases, plan, process, promotion
 from tests.conftest import ROOT
 from tests.integration.labeling.notes import CREATE_NOTES, expire_leases, outputs, put_notes, shout, shout_task, states, with_limits
 
@@ -37,7 +37,7 @@ def work(url: str, data_dir: str, how: str, step: str) -> None:
     """Plan or process; die at `step`, or, when it is a number, after so many answers have been written."""
     settings = Settings(root=ROOT, data_dir=Path(data_dir), database_url=url)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (plan, promotion, process, leases):
+        for module in (plan, promotion, batch, leases):
             patch.setattr(module, "_SQL", DeadlyQueries(module._SQL, step))
         patch.setattr(process, "_CHUNK_EVENTS", 1)
         task = shout_task(deadly(int(step)) if step.isdigit() else shout, strategy=BatchStrategy(max_items=20))
