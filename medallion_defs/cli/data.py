@@ -7,10 +7,10 @@ from typing import Annotated, get_args
 import msgspec
 import psycopg
 import typer
-from rich.console import Console
 
 from medallion_defs.bronze.assets import fetch_source
 from medallion_defs.cli import show
+from medallion_defs.cli.answer import print_rich
 from medallion_defs.core import clock, db
 from medallion_defs.core.content import content_names, load_content
 from medallion_defs.core.errors import ConfigurationError
@@ -60,7 +60,7 @@ def status(as_json: AsJson = False) -> None:
         typer.echo(msgspec.json.encode({"counts": counts, "sources": facts, "findings": findings, "troubled": troubled}).decode())
         return
     expected = {one.source_type: settings.source(one.source_type).expect_every for one in facts}
-    Console().print(show.status(counts, facts, expected, findings, troubled, now))
+    print_rich(show.status(counts, facts, expected, findings, troubled, now))
 
 
 def trace(
@@ -75,7 +75,7 @@ def trace(
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
     else:
-        Console().print(show.trace(found) if isinstance(found, Trace) else show.item_trace(found))
+        print_rich(show.trace(found) if isinstance(found, Trace) else show.item_trace(found))
 
 
 def requeue(

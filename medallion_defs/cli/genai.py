@@ -3,13 +3,12 @@
 from datetime import timedelta
 from typing import Annotated, Any
 
-import msgspec
 import psycopg
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.table import Table
 
+from medallion_defs.cli.answer import print_json, print_table
 from medallion_defs.cli.data import AsJson, open_for_reading
 from medallion_defs.core import clock, db
 from medallion_defs.core.errors import ConfigurationError
@@ -46,10 +45,10 @@ def batches(
     with database_at_hand(load_settings()) as settings, open_for_reading(settings) as connection:
         rows = BatchState(connection).list_latest(task, limit)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     columns = ("batch_id", "task_key", "mode", "model", "status", "provider_state", "request_count", "reserved_usd", "settled_usd", "error")
-    _print_table(columns, [[getattr(row, name) for name in columns] for row in rows])
+    print_table(columns, [[getattr(row, name) for name in columns] for row in rows])
 
 
 @app.command()
@@ -58,10 +57,10 @@ def costs(limit: Limit = 50, as_json: AsJson = False) -> None:
     with database_at_hand(load_settings()) as settings, open_for_reading(settings) as connection:
         rows = BatchState(connection).cost_by_day(limit)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     columns = ("day", "task_key", "model", "mode", "batches", "requests", "settled_usd", "reserved_usd")
-    _print_table(columns, [[getattr(row, name) for name in columns] for row in rows])
+    print_table(columns, [[getattr(row, name) for name in columns] for row in rows])
 
 
 @app.command()
@@ -76,10 +75,10 @@ def failures(
     with database_at_hand(load_settings()) as settings, open_for_reading(settings) as connection:
         rows = BatchState(connection).read_failure_logs(batch_id=batch, record_key=record, error_type=error_type, limit=limit)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     columns = ("record_key", "batch_id", "attempt_number", "error_type", "error_message")
-    _print_table(columns, [[getattr(row, name) for name in columns] for row in rows])
+    print_table(columns, [[getattr(row, name) for name in columns] for row in rows])
 
 
 @app.command()
@@ -88,9 +87,9 @@ def dead(limit: Limit = 50, as_json: AsJson = False) -> None:
     with database_at_hand(load_settings()) as settings, open_for_reading(settings) as connection:
         rows = BatchState(connection).read_dead(settings.genai.max_retries, limit)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
-    _print_table(("record_key", "count", "last_updated"), [[row.record_key, row.count, row.last_updated] for row in rows])
+    print_table(("record_key", "count", "last_updated"), [[row.record_key, row.count, row.last_updated] for row in rows])
 
 
 @app.command()
@@ -174,17 +173,6 @@ def report(batch_id: BatchId, as_json: AsJson = False) -> None:
     with database_at_hand(load_settings()) as settings:
         found = answers.report_batch(settings, load_tasks(), batch_id)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         Console().print(Markdown(markdown(found)))
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(msgspec.json.encode(value).decode())
-
-
-def _print_table(columns: tuple[str, ...], rows: list[list[Any]]) -> None:
-    table = Table(*(name.replace("_", " ") for name in columns), box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
-    Console().print(table)

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
+from medallion_defs.cli.answer import print_rich
 from medallion_defs.cli.data import AsJson, gold_specs, label_specs, open_for_reading, silver_specs
 from medallion_defs.core.settings import load_settings
 from medallion_defs.ops.impact import Impact, find_impact
@@ -23,7 +23,7 @@ def impact(what: Annotated[str, typer.Argument(help="A bronze item: its path or 
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
         return
-    Console().print(show(found))
+    print_rich(show(found))
     # Not through rich: a step must come out as it is typed, and not folded.
     for step in found.next:
         typer.echo(f"  {step}")

@@ -7,9 +7,9 @@ from typing import Annotated, TypeVar, get_args
 import msgspec
 import psycopg
 import typer
-from rich.console import Console
 
 from medallion_defs.cli import show_ops
+from medallion_defs.cli.answer import print_rich
 from medallion_defs.cli.data import AsJson, open_for_reading
 from medallion_defs.core.content import load_content
 from medallion_defs.core.errors import ConfigurationError
@@ -45,7 +45,7 @@ def runs(
     if as_json:
         typer.echo(msgspec.json.encode(page).decode())
     else:
-        Console().print(show_ops.calendar(page))
+        print_rich(show_ops.calendar(page))
 
 
 @app.command()
@@ -56,7 +56,7 @@ def run(run_id: RunId, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(msgspec.json.encode(summary).decode())
     else:
-        Console().print(show_ops.summary(summary))
+        print_rich(show_ops.summary(summary))
 
 
 @app.command()
@@ -76,7 +76,7 @@ def files(
     if as_json:
         typer.echo(msgspec.json.encode(page).decode())
     else:
-        Console().print(show_ops.files(page))
+        print_rich(show_ops.files(page))
 
 
 def manifest(run_id: RunId) -> None:

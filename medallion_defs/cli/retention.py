@@ -9,12 +9,12 @@ import dagster as dg
 import msgspec
 import typer
 from pydantic import ByteSize
-from rich.console import Console
 from rich.table import Table
 
 from medallion_defs.bronze.local import LocalStore
 from medallion_defs.bronze.retention import apply_bronze, plan_bronze
 from medallion_defs.bronze.retention_job import prune_old_runs
+from medallion_defs.cli.answer import print_rich
 from medallion_defs.cli.data import AsJson
 from medallion_defs.core import clock, db
 from medallion_defs.core.errors import ConfigurationError
@@ -81,4 +81,4 @@ def _show(lines: list[RetentionLine], *, applied: bool) -> None:
         size = "" if line.bytes is None else ByteSize(line.bytes).human_readable(decimal=True)
         oldest = "" if line.oldest_at is None else f"{line.oldest_at:%Y-%m-%d}"
         table.add_row(line.what, line.rule, f"{line.number:,}", size, oldest, f"{line.kept_for_traces:,}" if line.kept_for_traces else "")
-    Console().print(table)
+    print_rich(table)

@@ -11,6 +11,7 @@ from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
+from medallion_defs.cli.answer import print_rich
 from medallion_defs.cli.data import AsJson, open_for_reading
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings, load_settings
@@ -53,7 +54,7 @@ def list_variants(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(msgspec.json.encode(lines).decode())
         return
-    Console().print(_show(lines))
+    print_rich(_show(lines))
     for source, name in loaded:
         typer.echo(f"The code of variant {name} of {source} is gone, its tables are still there: medallion variants drop {source} {name}")
 
