@@ -129,7 +129,7 @@ def show(task_id: TaskId, as_json: AsJson = False) -> None:
         return
     print_table(("", ""), vars(life.row).items())
     if life.events:
-        columns = ("event_id", "attempt", "event", "at", "worker", "duration_ms", "error_type", "error_message")
+        columns = ("event_id", "attempt", "event", "at", "worker", "duration_ms", "cost_usd", "error_type", "error_message")
         print_table(columns, [[event[name] for name in columns] for event in life.events])
     for title, found in (("compacted", life.history), ("result", life.result), ("verdict", life.verdict)):
         if found is not None:

@@ -12,7 +12,7 @@ ORDER BY updated_at DESC, task_id
 LIMIT %(limit)s
 
 -- name: read_events
-SELECT event_id, batch_id, attempt, event, at, worker, duration_ms, error_type, error_message, retry_seconds
+SELECT event_id, batch_id, attempt, event, at, worker, duration_ms, cost_usd, error_type, error_message, retry_seconds
 FROM silver.tasks_status
 WHERE task_id = %(task_id)s
 ORDER BY event_id

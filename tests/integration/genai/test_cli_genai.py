@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from decimal import Decimal
 from uuid import uuid4
 
 import psycopg
@@ -65,6 +66,16 @@ def test_failures_are_shown_reported_and_asked_again(cli: Transport, summaries: 
     make_due(db)
     assert [again.success for again in run_round(cli, summaries)] == [1]
     assert json.loads(call("genai", "dead", "--json").output) == []
+
+
+def test_what_each_record_cost_adds_up_to_what_its_batch_cost(cli: Transport, summaries: Task) -> None:
+    cli.provider.faults = Faults(items=[ItemFault(kind="max_tokens", keys=KEYS[:1])])
+    [report] = run_round(cli, summaries)
+    tasks = json.loads(call("tasks", "list", "--task", summaries.task_key, "--json").output)
+    lives = [json.loads(call("tasks", "show", task["task_id"], "--json").output) for task in tasks]
+    costs = [Decimal(event["cost_usd"]) for life in lives for event in life["events"] if event["cost_usd"]]
+    assert len(costs) == len(KEYS)
+    assert sum(costs) == report.cost_usd
 
 
 def test_a_record_that_is_not_dead_cannot_be_requeued(cli: Transport) -> None:
