@@ -77,7 +77,7 @@ def find_repeated(lines: Iterable[bytes]) -> Set[str]:
     for line in lines:
         # A line that is no result is named when the outcomes are read.
         with suppress(ValueError, RecursionError):
-            if key := decode_line(line).key:
+            if (key := decode_line(line).key) is not None:
                 (repeated if key in seen else seen).add(key)
     return repeated
 

@@ -136,6 +136,11 @@ SAID = st.builds(lambda name, value: json.dumps({"key": "k0", name: value}).enco
 LINES = st.binary() | JSON.map(lambda value: json.dumps(value).encode()) | SAID
 
 
+@given(st.lists(st.sampled_from(["", "k0"]).map(lambda key: line(key, TOKENS["k0"]))))
+def test_a_key_is_a_key_even_when_it_is_empty(lines: list[bytes]) -> None:
+    assert read(lines, {"": TOKENS["k0"], "k0": TOKENS["k0"]})[1].keys() == {"", "k0"}
+
+
 @given(st.lists(LINES, max_size=8))
 def test_whatever_the_file_holds_each_record_has_one_outcome_and_nothing_is_raised(lines: list[bytes]) -> None:
     outcomes = outcomes_of(lines)
