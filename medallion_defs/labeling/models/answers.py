@@ -172,7 +172,7 @@ def code_version(tasks: Mapping[str, Task]) -> str:
 
 @dataclass
 class _Answers:
-    """The answers of one batch. They are read as they are written on, so that memory does not grow with their number."""
+    """The answers of one batch, read as they are written on: what stays in memory is the records, and the answers that failed."""
 
     connection: psycopg.Connection
     settings: Settings

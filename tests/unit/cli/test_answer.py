@@ -25,7 +25,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def test_into_a_pipe_a_row_is_a_line_however_wide(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    print_table(COLUMNS, [(*ROWS[0][:4], "word " * 60)])
+    print_table(COLUMNS, [(*ROWS[0][:4], "word " * 30 + "\n" + "word " * 30)])
     header, row = shown(capsys)
     assert header.split() == ["batch", "id", "model", "settled", "usd", "provider", "state", "error"]
     assert row.split()[:4] == [ID, "gemini-2.5-flash", "0.01467845", "SUCCEEDED"]
@@ -40,6 +40,13 @@ def test_rows_too_wide_for_a_terminal_become_blocks_with_whole_ids(
     assert lines[0].split() == ["batch_id", ID]
     assert "settled_usd" in lines[2]
     assert not any("error" in line for line in lines), "a column without a value is left out"
+
+
+def test_wide_characters_are_measured_as_they_are_shown(terminal: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.setenv("COLUMNS", "60")
+    key = "学校" * 10
+    print_table(("subject_key", "status", "attempts"), [(key, "succeeded", 1)])
+    assert any(key in line for line in shown(capsys)), "in one piece"
 
 
 def test_prose_folds_before_a_row_becomes_a_block(terminal: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
