@@ -29,7 +29,7 @@ from medallion_defs.core.sections import SourceSettings
 from medallion_defs.ops import ledger as ledger_module
 from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, Artifact, BronzeItem, encode_item
 from medallion_defs.ops.ledger import Ledger
-from medallion_defs.silver.discovery import Discovery, discover
+from medallion_defs.silver.discovery import Cursor, Discovery, discover
 from medallion_defs.stack.migrate import migrate
 from medallion_defs.stack.postgres import EmbeddedPostgres
 
@@ -92,7 +92,7 @@ def fill_ledger(db: psycopg.Connection, size: int) -> None:
     db.autocommit = False
 
 
-def tick(db: psycopg.Connection, bronze: Path, cursor: str | None, mode: Literal["scan", "index"]) -> tuple[float, Discovery, int]:
+def tick(db: psycopg.Connection, bronze: Path, cursor: Cursor | None, mode: Literal["scan", "index"]) -> tuple[float, Discovery, int]:
     started = time.perf_counter()
     found = discover(db, bronze, SOURCE, cursor, mode, 5.0)
     batches = Ledger(db).claim(SOURCE, SETTINGS, "v1", clock.now())

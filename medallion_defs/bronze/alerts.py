@@ -18,6 +18,7 @@ from medallion_defs.core.errors import MedallionError
 from medallion_defs.core.sections import AlertSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import format_duration
+from medallion_defs.ops.cursors import decode_cursor, encode_cursor
 from medallion_defs.ops.lateness import BLIND_AFTER, LAYERS, Finding, Verdict, judge_watch, read_verdicts
 from medallion_defs.ops.run_requests import WORK_TAG
 
@@ -146,7 +147,9 @@ def build_alerts() -> dg.Definitions:
             return dg.SensorResult(skip_reason="no webhook is set (alerts.webhook_url)", cursor=cursor)
         with db.connect(settings, "medallion_bronze") as connection:
             verdicts = read_verdicts(connection)
-        post = decide_post(verdicts, read_failed_runs(context.instance, now - _LOOK_BACK), decode_posted(cursor), options, now)
+        post = decide_post(
+            verdicts, read_failed_runs(context.instance, now - _LOOK_BACK), decode_cursor(cursor, Posted) or Posted(), options, now
+        )
         if post.lines:
             try:
                 answer = post_text(options.webhook_url.get_secret_value(), post.text)
@@ -154,7 +157,7 @@ def build_alerts() -> dg.Definitions:
                 context.log.warning(f"{error}. Tried again at the next tick.")
                 return dg.SensorResult(skip_reason=str(error), cursor=cursor)
             context.log.info(f"The webhook answered {answer}")
-        return dg.SensorResult(skip_reason=f"{len(post.lines)} posted", cursor=msgspec.json.encode(post.posted).decode())
+        return dg.SensorResult(skip_reason=f"{len(post.lines)} posted", cursor=encode_cursor(post.posted))
 
     return dg.Definitions(sensors=[alerts_sensor])
 
@@ -193,11 +196,3 @@ def explain_failure(event: dg.DagsterEvent | None) -> str:
     while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
         error = error.cause
     return " ".join((error.message if error else event.message or "Dagster gives no reason.").split())
-
-
-def decode_posted(cursor: str | None) -> Posted:
-    """Read a cursor; from one that is none, what is late now is posted again."""
-    try:
-        return msgspec.json.decode(cursor or "{}", type=Posted)
-    except msgspec.DecodeError:
-        return Posted()

@@ -24,6 +24,7 @@ from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.core.sections import OpenLineageSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
+from medallion_defs.ops.cursors import Position, decode_cursor, encode_cursor
 from medallion_defs.ops.openlineage import Change, Column, Counts, EventType, Names, RunEvent, Work, build_events
 
 _SQL = load_queries("medallion_defs.ops", "openlineage.sql")
@@ -70,16 +71,17 @@ def build_openlineage() -> dg.Definitions:
         settings: Settings = context.resources.settings
         if settings.openlineage.url is None and settings.openlineage.file is None:
             return dg.SensorResult(skip_reason="off: medallion.yaml sets neither openlineage.url nor openlineage.file", cursor=_OFF)
-        if not (context.cursor or "").isdecimal():
+        cursor = decode_cursor(context.cursor, Position)
+        if cursor is None:
             newest = newest_change(context.instance)
-            return dg.SensorResult(skip_reason=f"switched on: events after entry {newest} are sent", cursor=str(newest))
-        shipment = ship(context.instance, settings, int(context.cursor or 0), clock.now())
+            return dg.SensorResult(skip_reason=f"switched on: events after entry {newest} are sent", cursor=encode_cursor(newest))
+        shipment = ship(context.instance, settings, cursor, clock.now())
         for problem in shipment.refused:
             context.log.error(problem)
         if shipment.waiting:
             context.log.warning(f"OpenLineage: nothing is lost, all events after entry {shipment.cursor} wait. {shipment.waiting}")
         outcome = f"{shipment.sent} sent, {len(shipment.refused)} refused" + (f"; waiting: {shipment.waiting}" if shipment.waiting else "")
-        return dg.SensorResult(skip_reason=outcome, cursor=str(shipment.cursor))
+        return dg.SensorResult(skip_reason=outcome, cursor=encode_cursor(shipment.cursor))
 
     return dg.Definitions(sensors=[openlineage_sensor])
 

@@ -25,6 +25,7 @@ from medallion_defs.genai.online import ask_online
 from medallion_defs.genai.poll import Polled, poll_batches
 from medallion_defs.genai.state import BatchState, GenaiBatch
 from medallion_defs.genai.submit import Sent, send_batches
+from medallion_defs.ops.cursors import decode_cursor, encode_cursor
 from medallion_defs.ops.item import BronzeItem
 from medallion_defs.ops.manifest import as_metadata, markdown_table
 from medallion_defs.ops.run_requests import LAYER_TAG, request_run
@@ -91,7 +92,8 @@ def build_exchange() -> dg.Definitions:
 
 
 def _is_time(cursor: PollCursor | None, settings: GenaiSettings) -> bool:
-    return cursor is None or (clock.now() - cursor.polled_at).total_seconds() >= settings.poll_seconds
+    # A cursor of a later time than now (a clock that was set back, an edit) is not waited for.
+    return cursor is None or not 0 <= (clock.now() - cursor.polled_at).total_seconds() < settings.poll_seconds
 
 
 def _is_due(batch: GenaiBatch, limiter: Limiter, now: datetime) -> bool:
@@ -144,7 +146,7 @@ def _build_sensor() -> dg.SensorDefinition:
     )
     def poll_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         settings: Settings = context.resources.settings
-        cursor = msgspec.json.decode(context.cursor, type=PollCursor) if context.cursor else None
+        cursor: PollCursor | None = decode_cursor(context.cursor, PollCursor)
         polled = poll(settings, cursor)
         for problem in polled.problems if polled else ():
             context.log.warning(problem)
@@ -157,7 +159,7 @@ def _build_sensor() -> dg.SensorDefinition:
         return dg.SensorResult(
             run_requests=[request] if isinstance(request, dg.RunRequest) else [],
             skip_reason=None if is_request else f"gemini: {request}",
-            cursor=msgspec.json.encode(cursor).decode() if cursor else None,
+            cursor=encode_cursor(cursor) if cursor else None,
         )
 
     return poll_sensor

@@ -16,6 +16,7 @@ from medallion_defs.gold.enrich_run import EnrichReport, run_scope, run_work
 from medallion_defs.gold.feed import Work, plan
 from medallion_defs.gold.lateness import look_at_feeds
 from medallion_defs.gold.report import column_lineage, describe, read_gold_manifest
+from medallion_defs.ops.cursors import Position, note_cursor, read_cursor
 from medallion_defs.ops.run_requests import LAYER_TAG, request_run
 from medallion_defs.ops.scope import RunScope, parse_scope
 from medallion_defs.ops.watch import build_check
@@ -102,9 +103,10 @@ def _build_asset(enrichment: Enrichment) -> dg.AssetsDefinition:
 
 def _build_sensor(enrichment: Enrichment) -> dg.SensorDefinition:
     name = enrichment.name
+    sensor_name = f"follow_{name}"
 
     @dg.sensor(
-        name=f"follow_{name}",
+        name=sensor_name,
         job_name=f"gold_{enrichment.name}",
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -114,8 +116,9 @@ def _build_sensor(enrichment: Enrichment) -> dg.SensorDefinition:
     def follow_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         settings: Settings = context.resources.settings
         with db.connect(settings, "medallion_gold") as connection:
-            found = plan(connection, enrichment, parse_cursor(context.cursor), settings.gold.max_rows)
-        cursor = str(found.positions.lookup)
+            seen: int | None = read_cursor(connection, sensor_name, context.cursor, Position)
+            found = plan(connection, enrichment, seen or 0, settings.gold.max_rows)
+            cursor = note_cursor(connection, sensor_name, found.positions.lookup)
         if found.work is None:
             return dg.SensorResult(skip_reason=f"gold/{name} has everything", cursor=cursor)
         request = request_run(
@@ -160,11 +163,6 @@ def work_name(name: str, work: Work) -> str:
     """Return the name that runs for this work carry as a tag."""
     values = "-".join(str(value) for value in work.to_config().values())
     return f"gold/{name}/{values}"
-
-
-def parse_cursor(cursor: str | None) -> int:
-    """Return the lookup's position; 0, which costs time and no rows, for a cursor that is none."""
-    return int(cursor) if cursor and cursor.isdecimal() and cursor.isascii() else 0
 
 
 def _op_config(name: str, config: Mapping[str, object]) -> dict[str, object]:

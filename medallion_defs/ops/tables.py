@@ -163,3 +163,12 @@ VERDICTS = Table(
     Column("looked_at", DateTime(timezone=True), nullable=False),
     schema="ops",
 )
+
+CURSORS = Table(
+    "cursors",
+    METADATA,
+    Column("name", Text, primary_key=True, comment="of the sensor"),
+    Column("cursor", Text, nullable=False, comment="as Dagster has it; any other that Dagster may have is none"),
+    Column("moved_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    schema="ops",
+)

@@ -14,6 +14,7 @@ import psycopg
 
 from medallion_defs.core import clock, db
 from medallion_defs.core.settings import Settings
+from medallion_defs.ops.cursors import note_cursor, read_cursor
 from medallion_defs.ops.lateness import LOOK_SECONDS, Verdict, save_verdicts
 
 ON_TIME = "on_time"
@@ -42,9 +43,10 @@ Looker = Callable[[psycopg.Connection, Settings, Mapping[str, int], datetime], l
 
 def build_watch(layer: str, role: db.Role, look: Looker) -> dg.Definitions:
     """Return the sensor of one layer."""
+    name = f"watch_{layer}"
 
     @dg.sensor(
-        name=f"watch_{layer}",
+        name=name,
         minimum_interval_seconds=LOOK_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={"settings"},
@@ -52,19 +54,17 @@ def build_watch(layer: str, role: db.Role, look: Looker) -> dg.Definitions:
     )
     def watch_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         settings: Settings = context.resources.settings
-        reported, now = decode_cursor(context.cursor), clock.now()
+        now = clock.now()
         with db.connect(settings, role) as connection:
+            reported: dict[str, Reported] = read_cursor(connection, name, context.cursor, dict[str, Reported]) or {}
             looks = look(connection, settings, {subject: last.position for subject, last in reported.items()}, now)
             save_verdicts(connection, layer, [look.verdict for look in looks])
-        due = [
-            look
-            for look in looks
-            if is_due(look.verdict, reported.get(look.verdict.subject), _materialized_at(context.instance, look.verdict.subject))
-        ]
+            due = [look for look in looks if _is_due(context.instance, look, reported)]
+            cursor = note_cursor(connection, name, now_reported(looks, due, reported))
         sentences = [finding.sentence for look in looks for finding in look.verdict.findings]
         return dg.SensorResult(
             asset_events=[_evaluation(look) for look in due],
-            cursor=encode_cursor(looks, due, reported),
+            cursor=cursor,
             skip_reason=" ".join(sentences) or f"{layer}: {len(looks)} looked at, nothing late",
         )
 
@@ -98,22 +98,18 @@ def is_due(verdict: Verdict, last: Reported | None, materialized_at: datetime | 
     return materialized_at is not None and materialized_at > last.at
 
 
-def encode_cursor(looks: Sequence[Look], due: Sequence[Look], reported: Mapping[str, Reported]) -> str:
+def now_reported(looks: Sequence[Look], due: Sequence[Look], reported: Mapping[str, Reported]) -> dict[str, Reported]:
     """Return the cursor after these looks, of which `due` are reported."""
     now = {look.verdict.subject: look.verdict.looked_at for look in due}
-    cursor = {
+    return {
         (subject := look.verdict.subject): Reported(look.verdict.kinds, now.get(subject) or reported[subject].at, look.position)
         for look in looks
     }
-    return msgspec.json.encode(cursor).decode()
 
 
-def decode_cursor(cursor: str | None) -> dict[str, Reported]:
-    """Read a cursor; one that is none costs a second evaluation of each check."""
-    try:
-        return msgspec.json.decode(cursor or "{}", type=dict[str, Reported])
-    except msgspec.DecodeError:
-        return {}
+def _is_due(instance: dg.DagsterInstance, look: Look, reported: Mapping[str, Reported]) -> bool:
+    subject = look.verdict.subject
+    return is_due(look.verdict, reported.get(subject), _materialized_at(instance, subject))
 
 
 def _materialized_at(instance: dg.DagsterInstance, subject: str) -> datetime | None:

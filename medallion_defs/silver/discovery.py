@@ -67,7 +67,7 @@ class Discovery(msgspec.Struct, frozen=True, kw_only=True):
     """What one call found.
 
     Attributes:
-        cursor: for the next call; under 1 KB.
+        cursor: for the next call; under 1 KB as JSON.
         registered: items that are new to the ledger.
         seen: directory names listed or index lines read; 0 when the cursor told that nothing moved.
         mode: how it looked.
@@ -75,7 +75,7 @@ class Discovery(msgspec.Struct, frozen=True, kw_only=True):
         problems: what could not be registered. Scan reports one at every tick until it is gone, index once.
     """
 
-    cursor: str
+    cursor: Cursor
     registered: int
     seen: int
     mode: Mode
@@ -97,7 +97,7 @@ def discover(
     connection: psycopg.Connection[Any],
     bronze_root: Path,
     source_type: str,
-    cursor: str | None,
+    cursor: Cursor | None,
     mode: Literal["auto", "scan", "index"],
     budget_seconds: float,
 ) -> Discovery:
@@ -110,19 +110,14 @@ def discover(
     """
     deadline = time.monotonic() + budget_seconds
     folder = bronze_root / source_type
-    position, problem = parse_cursor(cursor)
-    if problem:
-        _LOG.warning("%s", problem.message, extra={"source": source_type})
     try:
-        if _choose_mode(folder, mode, position) == "index":
-            start = position if isinstance(position, IndexCursor) else IndexCursor()
-            found = _discover_by_index(Ledger(connection), folder, start, deadline)
-        else:
-            resume = position if isinstance(position, ScanCursor) else ScanCursor()
-            found = _discover_by_scan(Ledger(connection), folder, resume, deadline)
+        if _choose_mode(folder, mode, cursor) == "index":
+            start = cursor if isinstance(cursor, IndexCursor) else IndexCursor()
+            return _discover_by_index(Ledger(connection), folder, start, deadline)
+        resume = cursor if isinstance(cursor, ScanCursor) else ScanCursor()
+        return _discover_by_scan(Ledger(connection), folder, resume, deadline)
     except OSError as error:
         raise TransientError(f"{folder} cannot be read: {error}. Nothing was taken for missing; the next tick tries again.") from error
-    return msgspec.structs.replace(found, problems=(problem, *found.problems)) if problem else found
 
 
 def reconcile(connection: psycopg.Connection[Any], bronze_root: Path, source_type: str) -> Reconciliation:
@@ -145,24 +140,6 @@ def reconcile(connection: psycopg.Connection[Any], bronze_root: Path, source_typ
         problems += wrong
     gone = tuple(f"{source_type}/{name}" for name in sorted(known - set(names)))
     return Reconciliation(directories=len(names), known=len(known), registered=registered, gone=gone, problems=tuple(problems))
-
-
-# -- the cursor --------------------------------------------------------------------------------------------------------
-
-
-def parse_cursor(text: str | None) -> tuple[Cursor | None, Problem | None]:
-    """Return the position that a cursor stands for; for one that cannot be read, None and the fact."""
-    if not text:
-        return None, None
-    try:
-        return msgspec.json.decode(text, type=Cursor), None
-    except (msgspec.DecodeError, RecursionError) as error:
-        return None, Problem("", f"The cursor {text[:80]!r} cannot be read ({error}); discovery starts over. The ledger knows what is old.")
-
-
-def encode_cursor(cursor: Cursor) -> str:
-    """Return the cursor as JSON, under 1 KB: Dagster copies it into every tick."""
-    return msgspec.json.encode(cursor).decode()
 
 
 def _choose_mode(folder: Path, mode: Literal["auto", "scan", "index"], position: Cursor | None) -> Mode:
@@ -191,7 +168,7 @@ def _discover_by_scan(ledger: Ledger, folder: Path, cursor: ScanCursor, deadline
     stamps = _folder_stamps(folder)
     is_settled = are_settled(stamps, clock.now().timestamp())
     if stamps == cursor.stamps or stamps is None:
-        return Discovery(cursor=encode_cursor(cursor), registered=0, seen=0, mode="scan", complete=True)
+        return Discovery(cursor=cursor, registered=0, seen=0, mode="scan", complete=True)
     names = _item_names(folder)
     new = sorted(set(names) - ledger.known_directories(folder.name))
     registered, problems = 0, []
@@ -202,13 +179,13 @@ def _discover_by_scan(ledger: Ledger, folder: Path, cursor: ScanCursor, deadline
         if time.monotonic() > deadline and chunk[-1] != new[-1]:
             rest = ScanCursor(after=_shown(chunk[-1])[:AFTER_CHARACTERS])
             return Discovery(
-                cursor=encode_cursor(rest), registered=registered, seen=len(names), mode="scan", complete=False, problems=tuple(problems)
+                cursor=rest, registered=registered, seen=len(names), mode="scan", complete=False, problems=tuple(problems)
             )  # fmt: skip
     # What is wrong now may be put right without moving the folder's stamps; what lies before `after` was not looked at.
     is_sure = is_settled and not problems and not cursor.after
     after = ScanCursor(stamps=stamps if is_sure else None)
     return Discovery(
-        cursor=encode_cursor(after), registered=registered, seen=len(names), mode="scan", complete=True, problems=tuple(problems)
+        cursor=after, registered=registered, seen=len(names), mode="scan", complete=True, problems=tuple(problems)
     )  # fmt: skip
 
 
@@ -270,13 +247,13 @@ def _discover_by_index(ledger: Ledger, folder: Path, cursor: IndexCursor, deadli
             position += len(block)
         after = IndexCursor(inode=os.fstat(index.fileno()).st_ino, offset=position, tail_sha256=_tail_sha256(index, position))
     return Discovery(
-        cursor=encode_cursor(after), registered=registered, seen=seen, mode="index", complete=is_complete, problems=tuple(problems)
+        cursor=after, registered=registered, seen=seen, mode="index", complete=is_complete, problems=tuple(problems)
     )  # fmt: skip
 
 
 def _without_index(folder: Path) -> Discovery:
     problems = (Problem(f"{folder.name}/{INDEX_FILE}", f"is missing although there are items; {_REINDEX}."),) if _item_names(folder) else ()
-    return Discovery(cursor=encode_cursor(IndexCursor()), registered=0, seen=0, mode="index", complete=True, problems=problems)
+    return Discovery(cursor=IndexCursor(), registered=0, seen=0, mode="index", complete=True, problems=problems)
 
 
 def _is_same_index(index: BinaryIO, cursor: IndexCursor) -> bool:

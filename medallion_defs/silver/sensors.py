@@ -4,8 +4,9 @@ import dagster as dg
 
 from medallion_defs.core import db
 from medallion_defs.core.settings import Settings
+from medallion_defs.ops.cursors import note_cursor, read_cursor
 from medallion_defs.ops.hand_out import HandOut, Tick
-from medallion_defs.silver.discovery import Discovery, discover
+from medallion_defs.silver.discovery import Cursor, Discovery, discover
 from medallion_defs.silver.load_run import SilverContent
 from medallion_defs.silver.parallelism import Parallelism
 
@@ -16,9 +17,10 @@ BUDGET_SECONDS = 3.0
 def build_sensor(content: SilverContent, parallelism: Parallelism) -> dg.SensorDefinition:
     """Return the sensor of one source."""
     name = content.source.name
+    sensor_name = f"discover_{name}"
 
     @dg.sensor(
-        name=f"discover_{name}",
+        name=sensor_name,
         job_name=f"silver_{name}",
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -28,7 +30,9 @@ def build_sensor(content: SilverContent, parallelism: Parallelism) -> dg.SensorD
     def discover_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         settings: Settings = context.resources.settings
         with db.connect(settings, "medallion_silver") as connection:
-            found = discover(connection, settings.bronze_path, name, context.cursor, settings.source(name).discovery, BUDGET_SECONDS)
+            cursor: Cursor | None = read_cursor(connection, sensor_name, context.cursor, Cursor)
+            found = discover(connection, settings.bronze_path, name, cursor, settings.source(name).discovery, BUDGET_SECONDS)
+            text = note_cursor(connection, sensor_name, found.cursor)
             connection.commit()
             out = parallelism.hand_out(Tick(context, connection, name, settings.source(name), content.code_version, f"silver__{name}"))
         for problem in found.problems:
@@ -38,7 +42,7 @@ def build_sensor(content: SilverContent, parallelism: Parallelism) -> dg.SensorD
         return dg.SensorResult(
             run_requests=out.requests,
             dynamic_partitions_requests=out.partitions,
-            cursor=found.cursor,
+            cursor=text,
             skip_reason=None if out.requests else _idle(name, found, out),
         )
 

@@ -25,6 +25,7 @@ from medallion_defs.labeling.assets.tasks import build_asset
 from medallion_defs.labeling.contract import BatchStrategy, ProcessingResult, TaskContext, WorkItem
 from medallion_defs.labeling.registry import Task
 from medallion_defs.locations import gold
+from medallion_defs.ops.cursors import decode_cursor, encode_cursor
 from medallion_defs.ops.run_requests import WORK_TAG
 from tests.integration.genai.conftest import Transport, genai_settings, judge_task, notes, provider, transport
 from tests.integration.labeling.notes import count_task, expire_leases, make_due, outputs, put_notes, shout_task, states, with_limits
@@ -324,7 +325,7 @@ def test_a_long_stretch_without_subjects_is_read_once_and_no_subject_is_missed(n
     [seen] = memory.seen.values()
     assert seen.seen_seq > 20_000
     # Kept in the cursor, and of use as long as the plan is where it was.
-    assert open_work.decode_memory(open_work.encode_memory(memory)) == memory
+    assert decode_cursor(encode_cursor(memory), open_work.Memory) == memory
     put_notes(notes, n1="two")
     assert look(notes, [task], memory, clock.now())[0] == {"note.shout": "new subjects"}
     notes.commit()

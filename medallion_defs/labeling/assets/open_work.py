@@ -98,19 +98,6 @@ def start_of(feed: Feed, hint: Seen | None) -> int:
     return hint.seen_seq if hint and hint.planned_seq == feed.planned_seq else feed.planned_seq
 
 
-def encode_memory(memory: Memory) -> str:
-    """Return the cursor that keeps the hints."""
-    return msgspec.json.encode(memory).decode()
-
-
-def decode_memory(cursor: str | None) -> Memory | None:
-    """Read a cursor; one that is none costs a look its hints."""
-    try:
-        return msgspec.json.decode(cursor, type=Memory) if cursor else None
-    except msgspec.DecodeError:
-        return None
-
-
 def _usable(memory: Memory | None, promotion: str, now: datetime) -> Memory:
     if memory is None or memory.promotion != promotion or now - memory.since > _FORGET_AFTER:
         return Memory(now, promotion)

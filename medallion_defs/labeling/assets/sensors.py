@@ -10,11 +10,14 @@ import dagster as dg
 
 from medallion_defs.core import clock, db
 from medallion_defs.core.settings import Settings
-from medallion_defs.labeling.assets.open_work import CONSOLIDATION, decode_memory, encode_memory, look
+from medallion_defs.labeling.assets.open_work import CONSOLIDATION, Memory, look
 from medallion_defs.labeling.assets.tasks import TaskJob, job_name
 from medallion_defs.labeling.models.budget import is_refused_still
 from medallion_defs.labeling.registry import Task, in_order
+from medallion_defs.ops.cursors import note_cursor, read_cursor
 from medallion_defs.ops.run_requests import WORK_TAG, request_run
+
+_NAME = "plan_tasks"
 
 
 def build_task_sensor(tasks: Mapping[str, Task], jobs: Sequence[TaskJob]) -> dg.SensorDefinition:
@@ -22,7 +25,7 @@ def build_task_sensor(tasks: Mapping[str, Task], jobs: Sequence[TaskJob]) -> dg.
     ordered = in_order(tasks)
 
     @dg.sensor(
-        name="plan_tasks",
+        name=_NAME,
         jobs=jobs,
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -32,13 +35,14 @@ def build_task_sensor(tasks: Mapping[str, Task], jobs: Sequence[TaskJob]) -> dg.
     def plan_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         settings: Settings = context.resources.settings
         with db.connect(settings, "medallion_gold") as connection:
-            found, memory = look(connection, ordered, decode_memory(context.cursor), clock.now())
+            found, memory = look(connection, ordered, read_cursor(connection, _NAME, context.cursor, Memory), clock.now())
+            cursor = note_cursor(connection, _NAME, memory)
         asked = {task_key: _request(context.instance, settings, tasks[task_key], reason) for task_key, reason in found.items()}
         requests = [request for request in asked.values() if isinstance(request, dg.RunRequest)]
         waits = [f"{task_key}: {request}" for task_key, request in asked.items() if isinstance(request, str)]
         return dg.SensorResult(
             run_requests=requests,
-            cursor=encode_memory(memory),
+            cursor=cursor,
             skip_reason=None if requests else "; ".join(waits) or f"{len(ordered)} tasks: nothing to do",
         )
 

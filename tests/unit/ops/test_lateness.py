@@ -6,7 +6,7 @@ import pytest
 
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.ops.lateness import Finding, SourceFacts, Verdict, judge_feed, judge_source, judge_watch
-from medallion_defs.ops.watch import Look, decode_cursor, encode_cursor, is_due
+from medallion_defs.ops.watch import Look, is_due, now_reported
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -68,7 +68,7 @@ def look(at: datetime, *found: Finding, position: int = 7) -> Look:
 
 def test_a_check_is_evaluated_when_the_verdict_changes_after_a_materialization_and_once_an_hour() -> None:
     first = look(NOW)
-    reported = decode_cursor(encode_cursor([first], [first], {}))
+    reported = now_reported([first], [first], {})
     assert reported["silver/weather"].position == 7
     late = Finding("silent", "no new item for 2d")
     assert not is_due(look(NOW + 59 * timedelta(minutes=1)).verdict, reported["silver/weather"])
@@ -78,10 +78,5 @@ def test_a_check_is_evaluated_when_the_verdict_changes_after_a_materialization_a
     assert is_due(soon, reported["silver/weather"], materialized_at=NOW + timedelta(minutes=1))
     assert not is_due(soon, reported["silver/weather"], materialized_at=NOW - timedelta(minutes=1))
     # Quiet looks do not move the hour: it counts from the last evaluation.
-    quiet = decode_cursor(encode_cursor([look(NOW + timedelta(minutes=30), position=9)], [], reported))
+    quiet = now_reported([look(NOW + timedelta(minutes=30), position=9)], [], reported)
     assert (quiet["silver/weather"].at, quiet["silver/weather"].position) == (NOW, 9)
-
-
-@pytest.mark.parametrize("cursor", [None, "", "rubbish", '{"silver/weather": 1}'])
-def test_a_cursor_that_is_none_is_an_empty_one(cursor: str | None) -> None:
-    assert decode_cursor(cursor) == {}
