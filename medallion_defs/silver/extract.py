@@ -36,7 +36,9 @@ Row = tuple[Any, ...]
 Transform = Callable[[Any, ItemFacts], Row]
 
 # The modules whose text decides what becomes of a file. A change in any of them re-arms failed items.
-_ENGINE_FILES = ("contract.py", "reader.py", "csv_reader.py", "json_reader.py", "expressions.py", "recipes.py", "extract.py")
+_ENGINE_FILES = (
+    "contract.py", "text_encoding.py", "reader.py", "csv_reader.py", "json_reader.py", "expressions.py", "recipes.py", "extract.py",
+)  # fmt: skip
 _CONTENT_FILES = ("transform.py", "tables.py", "source.py")
 
 _BACKSLASH = 0x5C
