@@ -3,28 +3,18 @@
 python -m medallion_defs.cli.reference --write
 """
 
+import inspect
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
+from pydantic.fields import FieldInfo
 
 from medallion_defs.cli.main import app
-from medallion_defs.core.sections import (
-    AlertSettings,
-    CurricularSettings,
-    GoldSettings,
-    LandingSettings,
-    OpenLineageSettings,
-    RetentionSettings,
-    SourceRetention,
-    SourceSettings,
-    TaskSettings,
-)
 from medallion_defs.core.settings import Settings, find_root
 from medallion_defs.core.timing import format_duration
 
@@ -39,23 +29,19 @@ def cli_page() -> str:
 
 
 def settings_page() -> str:
-    """Return the page of all settings with their defaults."""
+    """Return the page of all settings with their defaults: every section that `Settings` has."""
     parts = [
         _HEAD,
         "# Settings\n",
-        "Read from the environment first, then from `medallion.yaml`, then the defaults here. Two more variables are not Medallion's own: "
-        "`DAGSTER_PG_URL` (Dagster's database) and `DAGSTER_HOME`; see [operations](../operations.md).\n",
+        "Read from the environment first, then from `medallion.yaml`, then the defaults here. In the environment a setting is "
+        "`MEDALLION_` and its path in upper case, with `__` between the parts: `genai.max_usd_per_day` is "
+        "`MEDALLION_GENAI__MAX_USD_PER_DAY`. A value that makes no sense is refused when it is read, with a sentence that names it. "
+        "Two more variables are not Medallion's own: `DAGSTER_PG_URL` (Dagster's database) and `DAGSTER_HOME`; see "
+        "[operations](../operations.md).\n",
     ]
-    parts.extend(_table("At the top of `medallion.yaml`, or `MEDALLION_<NAME>` in the environment", Settings))
-    parts.extend(_table("`sources.<name>`", SourceSettings))
-    parts.extend(_table("`sources.<name>.landing`", LandingSettings))
-    parts.extend(_table("`sources.<name>.retention`", SourceRetention))
-    parts.extend(_table("`gold`", GoldSettings))
-    parts.extend(_table("`alerts`, or `MEDALLION_ALERTS__<NAME>` in the environment", AlertSettings))
-    parts.extend(_table("`retention`", RetentionSettings))
-    parts.extend(_table("`tasks.<task_key>`", TaskSettings))
-    parts.extend(_table("`curricular`", CurricularSettings))
-    parts.extend(_table("`openlineage`", OpenLineageSettings))
+    parts.extend(_table("At the top", Settings))
+    for path, section in _sections_of(Settings):
+        parts.extend(_table(f"`{path}`", section))
     return "\n".join(parts)
 
 
@@ -85,19 +71,40 @@ def _usage(parameter: Any) -> str:
     return ", ".join(parameter.opts)
 
 
+def _sections_of(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield every section below `model` with its path, such as `sources.<name>.landing` or `genai.prices[]`."""
+    for name, field in model.model_fields.items():
+        found = _section_in(field.annotation)
+        if found is not None:
+            path = f"{above}{name}{found[0]}"
+            yield path, found[1]
+            yield from _sections_of(found[1], f"{path}.")
+
+
+def _section_in(annotation: Any) -> tuple[str, type[BaseModel]] | None:
+    """Return the section that a field holds, and how its path goes on: one by name, one of a list, or itself."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "", annotation
+    suffix = {dict: ".<name>", list: "[]"}.get(get_origin(annotation), "")
+    held = [found for part in get_args(annotation) if (found := _section_in(part))]
+    return (suffix + held[0][0], held[0][1]) if held else None
+
+
 def _table(title: str, model: type[BaseModel]) -> Iterator[str]:
     yield f"## {title}\n"
+    yield f"{inspect.cleandoc(model.__doc__ or '')}\n"
     yield "| setting | default | what |\n|---|---|---|"
     for name, field in model.model_fields.items():
-        if isinstance(field.default, BaseModel) or (field.default_factory is not None):
-            continue
-        default = "(found)" if field.default is PydanticUndefined else f"`{_show(field.default)}`"
-        yield f"| `{name}` | {default} | {field.description or ''} |"
+        if _section_in(field.annotation) is None:
+            yield f"| `{name}` | {_default_of(field)} | {field.description or ''} |"
     yield ""
 
 
-def _show(default: object) -> str:
-    return format_duration(default) if isinstance(default, timedelta) else str(default)
+def _default_of(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True)
+    return f"`{format_duration(default) if isinstance(default, timedelta) else default}`"
 
 
 def main() -> None:

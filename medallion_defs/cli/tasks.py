@@ -308,6 +308,7 @@ def _say_plan(report: PlanReport) -> str:
     )
     return (
         f"{report.planned:,} new tasks, {report.rearmed:,} tried again by new code, {report.batched:,} put into batches; {batches}{waiting}"
+        + (f"\n{report.note}" if report.note else "")
     )
 
 

@@ -9,6 +9,8 @@ from importlib import import_module
 from importlib.resources import files
 from types import ModuleType
 
+SOURCES, TASKS = "medallion_defs.sources", "medallion_defs.tasks"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -34,6 +36,11 @@ class Source:
 def content_names(package: str) -> list[str]:
     """Return the content folders of `package` (`medallion_defs.sources`), sorted."""
     return sorted(entry.name for entry in files(package).iterdir() if entry.is_dir() and not entry.name.startswith(("_", ".")))
+
+
+def is_task_key(name: str) -> bool:
+    """Tell whether a task folder is there for the key: `text.summarize` lies in `text_summarize`."""
+    return "." in name and name.replace(".", "_") in content_names(TASKS)
 
 
 def load_content(package: str, module: str) -> dict[str, ModuleType]:

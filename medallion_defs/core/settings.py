@@ -7,7 +7,7 @@ locations load without either.
 import os
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -16,9 +16,10 @@ from pydantic import (
     ValidationError,
     WrapValidator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from medallion_defs.core.errors import ConfigurationError
+from medallion_defs.core.content import SOURCES, content_names, is_task_key
+from medallion_defs.core.errors import ConfigurationError, describe_invalid
 from medallion_defs.core.sections import (
     CONFIG_FILE,
     AlertSettings,
@@ -30,13 +31,13 @@ from medallion_defs.core.sections import (
     RetentionSettings,
     SourceSettings,
     TaskSettings,
-    describe_invalid,
     invalid_pages,
     missing_folders,
     note_invalid_pages,
     note_invalid_source,
     require_valid_sources,
 )
+from medallion_defs.core.unique_keys import UniqueKeyLoader
 
 
 class Settings(BaseSettings):
@@ -44,7 +45,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="MEDALLION_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
-    root: Path = Field(description="The project folder: where medallion.yaml is.")
+    root: Path = Field(description="The project folder: the nearest one with a medallion.yaml, or MEDALLION_ROOT.")
     data_dir: Path = Field(Path("data"), description="Run-time output; a relative path starts at the project folder.")
     database_url: str | None = Field(None, description="Postgres of silver, gold and ops (postgresql://…). Empty: the embedded server.")
     sources: dict[str, Annotated[SourceSettings, WrapValidator(note_invalid_source)]] = Field(default_factory=dict)
@@ -67,7 +68,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=find_root() / CONFIG_FILE)
+        written = InitSettingsSource(settings_cls, init_kwargs=_read_config(find_root() / CONFIG_FILE))
+        return init_settings, env_settings, written
 
     @property
     def data_path(self) -> Path:
@@ -164,8 +166,35 @@ def load_settings() -> Settings:
     """
     settings = read_settings()
     require_valid_sources(settings.sources)
+    _require_known_names(settings)
     settings.curricular_pages()
     return settings
+
+
+def _require_known_names(settings: Settings) -> None:
+    sources = content_names(SOURCES)
+    tasks = [*settings.tasks, *settings.genai.max_usd_per_task]
+    unknown = [f"sources.{name}: no such source" for name in settings.sources if name not in sources]
+    unknown += [f"{name}: no such task" for name in dict.fromkeys(tasks) if not is_task_key(name)]
+    if unknown:
+        raise ConfigurationError(
+            f"{CONFIG_FILE} or the MEDALLION_ environment is not valid: {'; '.join(unknown)}. Sources are: {', '.join(sources)}. "
+            "'medallion tasks list' and docs/tasks.md name the tasks."
+        )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """Read the configuration file; an absent or empty one says nothing.
+
+    Raises:
+        ConfigurationError: it is not a mapping. What yaml and the disk raise is passed on.
+    """
+    if not path.exists():
+        return {}
+    content = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
+    if content is not None and not isinstance(content, dict):
+        raise ConfigurationError(f"{path}: a mapping of sections is expected, this is {type(content).__name__}.")
+    return content or {}
 
 
 @cache

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from time import perf_counter
 
+_LONGEST = timedelta(days=36_500)
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([dhms])")
 _DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+")
@@ -51,8 +52,11 @@ def parse_duration(text: str) -> timedelta:
         ValueError: it is written in another way.
     """
     if not _DURATION.fullmatch(text.strip()):
-        raise ValueError(f"'{text}' is no duration; write a number and a unit: 90s, 15m, 6h, 1d, or 1d 12h")
-    return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text)))
+        raise ValueError(f"'{text}' is not a duration; write a number and a unit: 90s, 15m, 6h, 1d, or 1d 12h")
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+    if seconds > _LONGEST.total_seconds():
+        raise ValueError(f"'{text}' is longer than {_LONGEST.days} days")
+    return timedelta(seconds=seconds)
 
 
 def format_duration(duration: timedelta) -> str:

@@ -72,6 +72,7 @@ ACTIVE_BATCHES = Table(
     UniqueConstraint("fingerprint"),
     CheckConstraint(f"status IN ({', '.join(repr(status) for status in STATUSES)})", name="active_batches_status_check"),
     CheckConstraint("mode IN ('batch', 'online')", name="active_batches_mode_check"),
+    CheckConstraint("reserved_usd >= 0", name="active_batches_reserved_usd_check"),
     CheckConstraint("status <> 'active' OR provider_name IS NOT NULL", name="active_batches_active_is_named_check"),
     CheckConstraint("status NOT IN ('completed', 'failed') OR settled_usd IS NOT NULL", name="active_batches_done_is_settled_check"),
     schema="ops",

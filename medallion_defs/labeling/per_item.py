@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from medallion_defs.core.errors import ConfigurationError, MedallionError
+from medallion_defs.core.errors import ConfigurationError, MedallionError, describe_invalid
 from medallion_defs.core.timing import Timer
 from medallion_defs.labeling.contract import ProcessingResult, Processor, TaskContext, WorkItem
 
@@ -40,7 +40,6 @@ def _check_parameters(parameters_model: type[P], context: TaskContext) -> P:
     try:
         return parameters_model.model_validate(dict(context.parameters))
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         raise ConfigurationError(
-            f"The profile's parameters do not fit the task: {wrong}. Change 'parameters' in its prompt.json."
+            f"The profile's parameters do not fit the task: {describe_invalid(error)}. Change 'parameters' in its prompt.json."
         ) from error

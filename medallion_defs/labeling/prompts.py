@@ -13,9 +13,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from medallion_defs.core.errors import ConfigurationError
+from medallion_defs.core.errors import ConfigurationError, describe_invalid
+from medallion_defs.core.generation import require_sense
 from medallion_defs.core.ids import tagged_uuid
 from medallion_defs.core.sections import TaskSettings
+from medallion_defs.core.unique_keys import load_json
 
 PROFILE_FILE = "prompt.json"
 PROFILE_FOLDER = "prompts"
@@ -110,20 +112,25 @@ def load_profiles(
 
 def _read_profile(path: Path, task_key: str, answer_schema: Mapping[str, Any] | None) -> PromptProfile:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigurationError(
             f'Task {task_key} has no profile: there is no {path}. Write one; {{"profile": "default"}} is enough.'
         ) from error
     except ValueError as error:
-        raise ConfigurationError(f"{path} is no JSON in UTF-8: {error}.") from error
+        raise ConfigurationError(f"{path} is not JSON in UTF-8: {error}.") from error
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path}: a profile is a JSON object, this is {type(content).__name__}.")
     try:
-        return PromptProfile.model_validate(content | {"task_key": task_key, "answer_schema": answer_schema})
+        profile = PromptProfile.model_validate(content | {"task_key": task_key, "answer_schema": answer_schema})
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigurationError(f"{path} is no prompt profile: {wrong}.") from error
+        raise ConfigurationError(f"{path} is not a prompt profile: {describe_invalid(error)}.") from error
+    # Here and not in the model: a profile that an earlier release stored must stay readable.
+    try:
+        require_sense(profile.generation)
+    except ValueError as error:
+        raise ConfigurationError(f"{path} is not a prompt profile: generation: {error}.") from error
+    return profile
 
 
 def _require_distinct(task_key: str, profiles: tuple[PromptProfile, ...]) -> None:

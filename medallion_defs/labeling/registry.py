@@ -33,12 +33,14 @@ class Task:
         code_version: 16 hex digits that change when its code might do something else; failed items are then tried again. Of its
             folder, and of what that imports from sources.
         dependents: tasks that read this one's results; when another profile becomes primary, they read all of them again.
+        promotes_paid: a changed `prompt.json` becomes primary by itself although a model is asked (`tasks.<task_key>.promote`).
     """
 
     spec: TaskSpec
     profiles: tuple[PromptProfile, ...]
     code_version: str
     dependents: tuple[str, ...] = ()
+    promotes_paid: bool = False
 
     @property
     def task_key(self) -> str:
@@ -123,8 +125,9 @@ def _load_task(package: str, name: str, settings: Mapping[str, TaskSettings]) ->
     _check(spec, name)
     folder = Path(str(module.__file__)).parent
     schema = spec.output_model.model_json_schema() if spec.model else None
-    profiles = load_profiles(folder, spec.task_key, schema, settings.get(spec.task_key))
-    return Task(spec, profiles, _code_version(folder))
+    own = settings.get(spec.task_key, TaskSettings())
+    profiles = load_profiles(folder, spec.task_key, schema, own)
+    return Task(spec, profiles, _code_version(folder), promotes_paid=own.promote == "automatic")
 
 
 def _import_task(package: str, name: str) -> ModuleType:

@@ -9,7 +9,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -27,6 +27,7 @@ from medallion_defs.labeling.engine.process import BatchRun
 from medallion_defs.labeling.engine.reading import TaskFilter, TaskLife, TaskRow
 from medallion_defs.labeling.labels.markers import markers_of, write_markers
 from medallion_defs.labeling.models.asking import BatchAsking, model_limits
+from medallion_defs.labeling.models.estimate import describe_promotion
 from medallion_defs.labeling.registry import Task
 from medallion_defs.ops.scope import Scope
 
@@ -85,7 +86,10 @@ def plan(settings: Settings, task: Task, limit: int | None = None, *, dry_run: b
     with db.connect(settings, _ROLE) as connection:
         if markers:
             markers.ask_removed_again(connection)
-        return plan_task(connection, task, limit, dry_run=dry_run)
+        report = plan_task(connection, task, limit, dry_run=dry_run)
+    if report.promoted is None:
+        return report
+    return replace(report, note=describe_promotion(settings, task, report.promoted))
 
 
 def process(settings: Settings, task: Task, batch_id: int | None = None, worker: str | None = None) -> ProcessReport:

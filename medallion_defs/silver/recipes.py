@@ -4,7 +4,7 @@ A recipe is a YAML file in `sources/<name>/recipes/`. Here they are read, checke
 their little language, docs/reference/recipes.md their reference.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.resources.abc import Traversable
@@ -15,7 +15,8 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from medallion_defs.core.errors import ConfigurationError, TerminalError
+from medallion_defs.core.errors import ConfigurationError, TerminalError, describe_invalid
+from medallion_defs.core.unique_keys import UniqueKeyLoader
 from medallion_defs.silver.expressions import Expression, compile_expression
 
 Format = Literal["csv", "jsonl", "json"]
@@ -168,12 +169,11 @@ def load_recipes(source_name: str, folder: Traversable, input_fields: frozenset[
 def _load_recipe(source_name: str, entry: Traversable, input_fields: frozenset[str]) -> Recipe:
     where = f"sources/{source_name}/recipes/{entry.name}"
     try:
-        recipe = Recipe.model_validate(yaml.load(entry.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader))
+        recipe = Recipe.model_validate(yaml.load(entry.read_text(encoding="utf-8"), Loader=UniqueKeyLoader))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{where} is not valid YAML: {error}") from error
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
-        raise ConfigurationError(f"{where} is not a valid recipe: {wrong}") from error
+        raise ConfigurationError(f"{where} is not a valid recipe: {describe_invalid(error, 'recipe')}") from error
     mappable = input_fields - {"attributes"}
     if strangers := sorted(set(recipe.columns) - mappable):
         fields = ", ".join(sorted(mappable))
@@ -196,14 +196,3 @@ def _compile_all(key: str, templates: Mapping[str, str | Computed], lookups: Map
 def bare_name(filename: str) -> str:
     """Return the file's name without folders and `.gz`, in lower case."""
     return PurePosixPath(filename).name.lower().removesuffix(".gz")
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML takes the last of two equal keys in silence; here that is an error, for a mapping would be lost."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.MarkedYAMLError(problem=f"the key '{twice[0]}' stands twice", problem_mark=node.start_mark)
-        return super().construct_mapping(node, deep=deep)

@@ -57,6 +57,7 @@ def examine(settings: Settings, port: int) -> list[Finding]:
         lambda: _check_landing(settings),
         lambda: _check_parallelism(settings),
         lambda: judge_gemini(settings.genai),
+        lambda: judge_pages(settings),
     ]
     return [check() for check in checks]
 
@@ -89,6 +90,19 @@ def judge_gemini(settings: GenaiSettings) -> Finding:
         return Finding("Gemini", "ok", f"a key is set; at most {settings.max_usd_per_day} USD a day")
     remedy = "Set MEDALLION_GENAI__API_KEY, or name the emulator: see docs/gemini.md."
     return Finding("Gemini", "warning", "no key: tasks that ask a model wait, everything else runs", remedy)
+
+
+def judge_pages(settings: Settings) -> Finding:
+    """Tell whether the states that are asked for have a folder."""
+    pages = settings.curricular_pages()
+    if pages is None:
+        return Finding("pages", "ok", "there is no section curricular: the source curricular_pages is off")
+    missing = pages.states_without_folder()
+    if missing:
+        detail = f"curricular.states: there is no folder {', '.join(missing)} in {pages.labels_dir}"
+        remedy = "Spell the state like its folder, or put its labels there; until then nothing is taken from it."
+        return Finding("pages", "warning", detail, remedy)
+    return Finding("pages", "ok", f"labels from {pages.labels_dir}")
 
 
 def _check_python() -> Finding:

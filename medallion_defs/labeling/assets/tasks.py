@@ -176,7 +176,9 @@ def _plan(context: dg.OpExecutionContext, task: Task, config: PlanConfig) -> Pla
         redone = runner.backfill(settings, task, scope, before)
     report = runner.plan(settings, task, config.limit)
     for prompt_id in report.waiting_profiles:
-        context.log.info(f"Profile {prompt_id} is in the task's folder and nobody has promoted it; it is not asked.")
+        context.log.info(f"Profile {prompt_id} is in the task's folder and waits to be promoted; it is not asked.")
+    if report.note:
+        context.log.info(report.note)
     return Planned(report, redone, max(0, len(report.batch_ids) - MOST_BATCHES), timer.seconds)
 
 
@@ -249,7 +251,7 @@ def _numbers_of_plan(planned: Planned) -> dict[str, int | float | str]:
     report = planned.report
     return {
         "planned": report.planned, "rearmed": report.rearmed, "done_again": planned.redone, "batched": report.batched,
-        "batches_left": planned.left,
+        "batches_left": planned.left, **({"promoted": report.note} if report.note else {}),
     }  # fmt: skip
 
 

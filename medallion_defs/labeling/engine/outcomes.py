@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 from pydantic import BaseModel, ValidationError
 
-from medallion_defs.core.errors import TerminalError, TransientError
+from medallion_defs.core.errors import TerminalError, TransientError, describe_invalid
 from medallion_defs.core.sections import TaskSettings
 from medallion_defs.labeling.contract import ProcessingResult
 from medallion_defs.ops.file_ingestion import describe_error
@@ -169,7 +169,7 @@ def validate_output(model: type[BaseModel], output: Mapping[str, Any] | None) ->
         # By way of JSON: what is strict in a model then means JSON's types, in which dates are strings.
         text = model.model_validate_json(msgspec.json.encode(output)).model_dump_json()
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'output'}: {e['msg']}" for e in error.errors(include_url=False))
+        wrong = describe_invalid(error, "output")
         raise InvalidOutputError(f"The output does not fit {model.__name__}: {wrong}.") from error
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidOutputError(f"The output is not JSON: {error}.") from error

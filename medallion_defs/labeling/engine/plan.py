@@ -22,6 +22,7 @@ from medallion_defs.core.sql import load_queries
 from medallion_defs.labeling.contract import BatchStrategy, Candidate, TaskSpec
 from medallion_defs.labeling.engine import leases
 from medallion_defs.labeling.engine.promotion import register_profiles
+from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
 from medallion_defs.ops.scope import Scope
 
@@ -42,7 +43,9 @@ class PlanReport:
         rearmed: failed tasks that are tried again because the code has changed.
         batched: tasks put into batches: the new ones, the re-armed, and those due for a retry.
         batch_ids: every batch that a worker can claim now, those that an earlier run left included.
-        waiting_profiles: ids of profiles in the task's folder that nobody has promoted; they are not planned.
+        waiting_profiles: ids of profiles in the task's folder that wait to be promoted; they are not planned.
+        promoted: the profile that replaced the primary in this plan; None: none did.
+        note: what that means, for a person.
     """
 
     task_key: str
@@ -51,6 +54,8 @@ class PlanReport:
     batched: int
     batch_ids: tuple[int, ...]
     waiting_profiles: tuple[str, ...]
+    promoted: PromptProfile | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,15 +88,15 @@ def plan_task(connection: psycopg.Connection, task: Task, limit: int | None = No
         ConfigurationError: the candidates query does not return what it should.
     """
     with connection.transaction(force_rollback=True) if dry_run else nullcontext():
-        prompt_ids, waiting = register_profiles(connection, task)
+        profiles = register_profiles(connection, task)
         with connection.transaction():
             values = {"task_key": task.task_key, "code_version": task.code_version}
             rearmed = connection.execute(_SQL["rearm_outdated"], values).rowcount
-        planned = _plan_prompts(connection, task.spec, prompt_ids, limit)
-        batched = sum(_make_batches(connection, task.spec, prompt_ids, limit))
+        planned = _plan_prompts(connection, task.spec, profiles.active, limit)
+        batched = sum(_make_batches(connection, task.spec, profiles.active, limit))
     with connection.transaction():
         batch_ids = leases.claimable(connection, task.task_key)
-    return PlanReport(task.task_key, planned, rearmed, batched, batch_ids, waiting)
+    return PlanReport(task.task_key, planned, rearmed, batched, batch_ids, profiles.waiting, profiles.promoted)
 
 
 def reread_subjects(connection: psycopg.Connection, task_key: str) -> None:

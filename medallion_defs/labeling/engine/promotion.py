@@ -1,8 +1,8 @@
 """Which profile of a task is in use: primary, variant or retired; and who decides.
 
 An edited `prompt.json` of a task without a model becomes primary by itself, for it costs nothing. One that a model is asked with
-waits for a person. Answers are never deleted: whatever is promoted or rolled back, an input that has an answer to a profile is not
-asked with it again. States are moved here and nowhere else.
+waits for a person, unless `tasks.<task_key>.promote` is automatic. Answers are never deleted: whatever is promoted or rolled back,
+an input that has an answer to a profile is not asked with it again. States are moved here and nowhere else.
 """
 
 from collections.abc import Iterable, Mapping
@@ -79,31 +79,47 @@ class Decision:
     replaced: str | None
 
 
-def register_profiles(connection: psycopg.Connection, task: Task) -> tuple[list[str], tuple[str, ...]]:
-    """Take note of the task's files; return the prompts to plan, the primary first, and those that wait for a decision."""
-    first = task.profiles[0]
+@dataclass(frozen=True)
+class Registered:
+    """The profiles of a task once its files are known.
+
+    Attributes:
+        active: ids of the prompts to plan, the primary first.
+        waiting: ids of those that wait for a decision.
+        promoted: the profile that has just replaced a primary by itself; None: none has.
+    """
+
+    active: tuple[str, ...]
+    waiting: tuple[str, ...]
+    promoted: PromptProfile | None
+
+
+def register_profiles(connection: psycopg.Connection, task: Task) -> Registered:
+    """Take note of the task's files, and make `prompt.json` primary where that needs no person."""
+    first, replaced = task.profiles[0], None
     with connection.transaction():
         known = _lock(connection, task.task_key)
         for profile in task.profiles:
             connection.execute(_SQL["describe"], _row(profile))
         if promotes_itself(task, known):
-            _make_primary(connection, first, known)
+            replaced = _make_primary(connection, first, known)
             _reread_dependents(connection, task)
             known = _read(connection, task.task_key)
-    active = [prompt_id for prompt_id, stored in known.items() if stored.state != "retired"]
-    return active, tuple(profile.prompt_id for profile in task.profiles if profile.prompt_id not in known)
+    active = tuple(prompt_id for prompt_id, stored in known.items() if stored.state != "retired")
+    waiting = tuple(profile.prompt_id for profile in task.profiles if profile.prompt_id not in known)
+    return Registered(active, waiting, first if replaced else None)
 
 
 def promotes_itself(task: Task, known: Mapping[str, StoredProfile]) -> bool:
     """Tell whether `prompt.json` becomes primary without a person.
 
-    The very first does. Later ones do where no model is asked, unless a person decided about this very profile: tried it as a
-    variant, or rolled it back.
+    The very first does. Later ones do where no model is asked or the settings say so, unless a person decided about this very
+    profile: tried it as a variant, or rolled it back.
     """
     stored = known.get(task.profiles[0].prompt_id)
     is_free = stored is None or (stored.state == "retired" and stored.promoted_at is not None)
     has_primary = any(other.state == "primary" for other in known.values())
-    return is_free and (task.spec.model is None or not has_primary)
+    return is_free and (task.spec.model is None or task.promotes_paid or not has_primary)
 
 
 def promote(settings: Settings, task: Task, which: str, *, as_variant: bool = False) -> Decision:

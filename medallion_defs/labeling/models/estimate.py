@@ -12,7 +12,7 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from medallion_defs.core import clock, db, ids
-from medallion_defs.core.errors import MedallionError
+from medallion_defs.core.errors import ConfigurationError, MedallionError
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.genai.cost import Mode, estimate_usd
@@ -86,6 +86,22 @@ def estimate(settings: Settings, task: Task, profile: PromptProfile, sample: int
             return found
         spread = open_[:: max(1, -(-len(open_) // max(sample, 1)))]
         return _priced(settings, connection, found, profile, _build(settings, connection, task, profile, spread))
+
+
+def describe_promotion(settings: Settings, task: Task, profile: PromptProfile) -> str:
+    """Return what it means that the profile has replaced the primary by itself: inputs to ask about, and dollars."""
+    begin = f"Profile '{profile.profile}' ({profile.prompt_id}) has replaced the primary of {task.task_key} by itself"
+    if task.spec.model is None:
+        return f"{begin}: a model is not asked, so it costs nothing."
+    try:
+        found = estimate(settings, task, profile)
+    except ConfigurationError as error:
+        return f"{begin}. What it costs is not known: {error}"
+    likely = "" if found.usd is None else f"about {found.usd:.4f} USD, "
+    return (
+        f"{begin}: {found.to_ask:,} inputs are asked about again, {found.reused:,} have an answer to it already; "
+        f"{likely}at most {found.usd_at_most:.4f} USD, within the caps (genai.max_usd_per_day is {settings.genai.max_usd_per_day})."
+    )
 
 
 def _priced(settings: Settings, connection: psycopg.Connection, found: Estimate, profile: PromptProfile, sampled: _Sampled) -> Estimate:

@@ -97,6 +97,28 @@ def test_an_edit_that_changes_the_answer_waits_for_a_person_where_a_model_is_ask
     assert runner.plan(settings, new).planned == 2
 
 
+def test_an_edit_replaces_the_primary_by_itself_where_the_settings_say_so_and_says_what_it_costs(
+    notes: psycopg.Connection, settings: Settings
+) -> None:
+    put_notes(notes, "hello", "world")
+    price = {"model": MODEL, "valid_from": "2026-01-01", "input_usd": 1, "cached_input_usd": 1, "output_usd": 10}
+    genai = GenaiSettings(prices=[ModelPrice.model_validate(price | {"mode": "batch"})])
+    priced = settings.model_copy(update={"genai": genai})
+    old, new = mood_task(), replace(mood_task("Judge kindly: {body}"), promotes_paid=True)
+    first = runner.plan(priced, replace(old, promotes_paid=True))
+    assert (first.planned, first.promoted, first.note) == (2, None, ""), "the first profile replaces none"
+    changed = runner.plan(priced, new)
+    assert (changed.planned, changed.waiting_profiles) == (2, ())
+    assert profile_states(notes) == {id_of(old): "retired", id_of(new): "primary"}
+    expected = estimate(priced, new, new.profiles[0])
+    assert "2 inputs are asked about again, 0 have an answer to it already" in changed.note
+    assert f"at most {expected.usd_at_most:.4f} USD, within the caps" in changed.note
+    assert (runner.plan(priced, new).planned, runner.plan(priced, new).note) == (0, "")
+    rollback(priced, new)
+    assert runner.plan(priced, new).planned == 0, "what a person rolled back does not come back by itself"
+    assert profile_states(notes)[id_of(old)] == "primary"
+
+
 def test_what_was_planned_for_a_retired_profile_and_never_begun_is_not_asked(notes: psycopg.Connection, settings: Settings) -> None:
     put_notes(notes, "hello", "world")
     old, new = mood_task(), mood_task("Judge kindly: {body}")

@@ -7,6 +7,7 @@ import pytest
 
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings, load_settings, read_settings
+from medallion_defs.stack.doctor import judge_pages
 
 
 def settings_of(root: Path, section: Any) -> Settings:
@@ -80,3 +81,13 @@ def test_a_command_refuses_at_once_and_a_code_location_loads(tmp_path: Path, mon
     pages = load_settings().curricular_pages()
     assert pages is not None
     assert pages.states == frozenset({"Alabama"})
+
+
+def test_the_doctor_warns_of_a_state_without_a_folder(tmp_path: Path) -> None:
+    make_folders(tmp_path)
+    (tmp_path / "dataset/label_to_curricular/Alabama").mkdir()
+    finding = judge_pages(settings_of(tmp_path, {"states": ["Alabama", "alabama", "New Mexico"]}))
+    assert finding.verdict == "warning"
+    assert "there is no folder New Mexico, alabama in" in finding.detail
+    assert judge_pages(settings_of(tmp_path, {"states": ["Alabama"]})).verdict == "ok"
+    assert judge_pages(Settings(root=tmp_path)).verdict == "ok"

@@ -113,7 +113,7 @@ def test_a_folder_without_a_task_is_refused(folder: Path) -> None:
     ("text", "words"),
     [
         (None, "has no profile: there is no"),
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("[]", "a profile is a JSON object, this is list"),
         ("{}", "profile: Field required"),
         ('{"profile": "x", "temprature": 1}', "temprature: Extra inputs"),
