@@ -16,14 +16,15 @@ from medallion_defs.bronze.landing_fetch import FetchReport, fetch_landing
 from medallion_defs.bronze.lateness import look_at_landing
 from medallion_defs.bronze.local import LocalStore
 from medallion_defs.bronze.tree_assets import build_tree
-from medallion_defs.core import clock, db
+from medallion_defs.core import clock, db, markdown
 from medallion_defs.core.content import Source
 from medallion_defs.core.errors import TerminalError
+from medallion_defs.core.markdown import Markdown
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import stage_timing
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.ledger import Ledger
-from medallion_defs.ops.manifest import as_metadata, markdown_table
+from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG, request_run
 from medallion_defs.ops.watch import build_check
 
@@ -133,16 +134,16 @@ def describe(report: FetchReport) -> dict[str, dg.MetadataValue[Any]]:
             "bytes": report.bytes,
             **stage_timing(report.seconds, items=len(report.published), bytes=report.bytes),
         },
-        published=markdown_table(
+        published=markdown.table(
             ["file", "item", "bytes", "sha256"],
             [(item.filename, item.path, item.bytes, item.content_sha256[:16]) for item in report.published[:_SHOWN]],
         ),
-        unchanged=markdown_table(["file", "same bytes as"], [(item.filename, item.path) for item in report.unchanged[:_SHOWN]]),
+        unchanged=markdown.table(["file", "same bytes as"], [(item.filename, item.path) for item in report.unchanged[:_SHOWN]]),
         removed_before=_reasons(report.removed),
         refused=_reasons(report.refused),
         waiting=_reasons(report.waiting),
     )
 
 
-def _reasons(files: Sequence[LeftFile]) -> str:
-    return markdown_table(["file", "why"], [(file.name, file.reason) for file in files[:_SHOWN]])
+def _reasons(files: Sequence[LeftFile]) -> Markdown:
+    return markdown.table(["file", "why"], [(file.name, file.reason) for file in files[:_SHOWN]])

@@ -7,10 +7,11 @@ import dagster as dg
 
 from medallion_defs.bronze.local import LocalStore
 from medallion_defs.bronze.retention import apply_bronze, plan_bronze
-from medallion_defs.core import clock, db
+from medallion_defs.core import clock, db, markdown
+from medallion_defs.core.markdown import Markdown
 from medallion_defs.core.settings import Settings
 from medallion_defs.ops.dagster_runs import prune_runs
-from medallion_defs.ops.manifest import as_metadata, markdown_table
+from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.removal_ledger import RemovalLedger
 from medallion_defs.ops.retention import RetentionLine
 from medallion_defs.ops.run_requests import LAYER_TAG
@@ -55,6 +56,6 @@ def prune_old_runs(settings: Settings, instance: dg.DagsterInstance, *, apply: b
     return [prune_runs(instance, days, clock.now() - timedelta(days=days), open_runs, apply=apply)]
 
 
-def _table(lines: Sequence[RetentionLine]) -> str:
+def _table(lines: Sequence[RetentionLine]) -> Markdown:
     rows = [(line.what, line.rule, line.number, line.bytes or 0, line.kept_for_traces) for line in lines]
-    return markdown_table(["what", "rule", "removed", "bytes", "kept for traces"], rows)
+    return markdown.table(["what", "rule", "removed", "bytes", "kept for traces"], rows)

@@ -13,7 +13,7 @@ from medallion_defs.bronze.landing import LeftFile
 from medallion_defs.bronze.local import LocalStore
 from medallion_defs.bronze.tree import tree_fingerprint
 from medallion_defs.bronze.tree_fetch import MEMORY_FOLDER, TreeMemory, TreeReport, fetch_tree
-from medallion_defs.core import clock, db
+from medallion_defs.core import clock, db, markdown
 from medallion_defs.core.content import Source
 from medallion_defs.core.errors import ConfigurationError, TerminalError
 from medallion_defs.core.settings import Settings
@@ -21,7 +21,7 @@ from medallion_defs.core.timing import stage_timing
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.item import BronzeItem
 from medallion_defs.ops.ledger import Ledger
-from medallion_defs.ops.manifest import as_metadata, markdown_table
+from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG, LIVE_STATUSES, request_run
 
 _OFF = "the settings have no section 'curricular', so there is nowhere to look; see docs/curricular-pages.md"
@@ -152,9 +152,9 @@ def describe(report: TreeReport) -> dict[str, dg.MetadataValue[Any]]:
             "bytes": report.bytes,
             **stage_timing(report.seconds, items=report.published, bytes=report.bytes),
         },
-        published=markdown_table(
+        published=markdown.table(
             ["page", "item", "bytes", "sha256"],
             [(item.external_id, item.path, item.bytes, item.content_sha256[:16]) for item in report.items],
         ),
-        left=markdown_table(["page or file", "why"], [(left.name, left.reason) for left in report.left]),
+        left=markdown.table(["page or file", "why"], [(left.name, left.reason) for left in report.left]),
     )

@@ -13,7 +13,7 @@ from medallion_defs.cli.data import AsJson, open_for_reading
 from medallion_defs.core import clock, db
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings, load_settings
-from medallion_defs.genai.report import markdown
+from medallion_defs.genai.report import describe_report
 from medallion_defs.genai.requests import RESPONSES_FILE, outbox_path
 from medallion_defs.genai.state import BatchState, GenaiBatch
 from medallion_defs.labeling import runner
@@ -175,4 +175,4 @@ def report(batch_id: BatchId, as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
     else:
-        Console().print(Markdown(markdown(found)))
+        Console().print(Markdown(describe_report(found)))

@@ -13,7 +13,7 @@ import dagster as dg
 import msgspec
 import psycopg
 
-from medallion_defs.core import clock, db
+from medallion_defs.core import clock, db, markdown
 from medallion_defs.core.sections import GenaiSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer, stage_timing
@@ -27,7 +27,7 @@ from medallion_defs.genai.state import BatchState, GenaiBatch
 from medallion_defs.genai.submit import Sent, send_batches
 from medallion_defs.ops.cursors import decode_cursor, encode_cursor
 from medallion_defs.ops.item import BronzeItem
-from medallion_defs.ops.manifest import as_metadata, markdown_table
+from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG, request_run
 
 _JOB = "gemini_exchange"
@@ -175,8 +175,8 @@ def _describe(done: Exchange, mode: Mode) -> dict[str, dg.MetadataValue[Any]]:
     }
     return as_metadata(
         {**counted, **stage_timing(done.timer.seconds, records=counted["records_collected"], bytes=counted["bytes"])},
-        sent=markdown_table(["batch", "outcome", "note"], [(sent.batch_id, sent.outcome, sent.note) for sent in done.sent]),
-        collected=markdown_table(
+        sent=markdown.table(["batch", "outcome", "note"], [(sent.batch_id, sent.outcome, sent.note) for sent in done.sent]),
+        collected=markdown.table(
             ["batch", "task", "records", "state", "item"],
             [(batch.batch_id, batch.task_key, batch.request_count, batch.provider_state, item.path) for batch, item in collected],
         ),

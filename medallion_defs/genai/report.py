@@ -1,9 +1,12 @@
 """The Batch Summary Report: what became of each record of a batch, in numbers that add up and in Markdown for a person. Pure."""
 
 from collections import Counter
+from collections.abc import Iterator
 from decimal import Decimal
 
 import msgspec
+
+from medallion_defs.core.markdown import Markdown, code, fill, join, table
 
 _SHOWN = 200
 
@@ -41,55 +44,58 @@ class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
         return dict(Counter(failure.error_type for failure in self.failures).most_common())
 
 
-def markdown(report: BatchReport) -> str:
+def describe_report(report: BatchReport) -> Markdown:
     """Return the report as Markdown."""
-    share = f" ({report.success / report.total:.1%})" if report.total else ""
-    lines = [
-        "### Batch Summary Report",
-        "",
-        f"- **Batch ID**: `{report.batch_id}`",
-        f"- **Task**: `{report.task_key}` by {report.model}, {report.mode}",
-        f"- **Total records**: {report.total:,}",
-        f"- **Success**: {report.success:,}{share}",
-        f"- **Failures**: {len(report.failures):,}",
-        f"- **Cost**: {report.cost_usd:.6f} USD",
+    parts = [Markdown("### Batch Summary Report"), _summary(report), *_failures(report)]
+    return join(parts, "\n\n")
+
+
+def _summary(report: BatchReport) -> Markdown:
+    share = fill(" ({share:.1%})", share=report.success / (report.total or 1))
+    names = {"task": code(report.task_key), "model": report.model, "mode": report.mode}
+    return join([
+        fill("- **Batch ID**: {batch_id}", batch_id=code(report.batch_id)),
+        fill("- **Task**: {task} by {model}, {mode}", **names),
+        fill("- **Total records**: {total:,}", total=report.total),
+        fill("- **Success**: {success:,}{share}", success=report.success, share=share if report.total else ""),
+        fill("- **Failures**: {failures:,}", failures=len(report.failures)),
+        fill("- **Cost**: {cost:.6f} USD", cost=report.cost_usd),
         *_troubles(report),
-    ]
-    return "\n".join([*lines, *_failures(report)])
+    ])  # fmt: skip
 
 
-def _troubles(report: BatchReport) -> list[str]:
-    lines = []
+def _troubles(report: BatchReport) -> Iterator[Markdown]:
     if report.error:
-        lines.append(f"- **The provider**: {report.provider_state}: {report.error}")
+        said = {"state": report.provider_state, "error": report.error}
+        yield fill("- **The provider**: {state}: {error}", **said)
     if report.foreign_keys:
-        lines.append(f"- **Lines of records nobody asked for**: {_cut(report.foreign_keys)}")
+        yield fill("- **Lines of records nobody asked for**: {keys}", keys=_cut(report.foreign_keys))
     if report.unreadable_lines:
-        lines.append(f"- **Unreadable lines**: {_cut([str(number) for number in report.unreadable_lines])}")
-    return lines
+        numbers = _cut([str(number) for number in report.unreadable_lines])
+        yield fill("- **Unreadable lines**: {numbers}", numbers=numbers)
 
 
-def _failures(report: BatchReport) -> list[str]:
+def _failures(report: BatchReport) -> Iterator[Markdown]:
     if not report.failures:
-        return []
+        return
     kinds = ", ".join(f"{count} {kind}" for kind, count in report.failures_by_type.items())
-    rows = [
-        f"| `{failure.record_key}` | {failure.error_type}: {_cell(failure.message)} | {_retry(failure, report.max_retries)} |"
-        for failure in report.failures[:_SHOWN]
-    ]
-    more = [f"\n… and {len(report.failures) - _SHOWN:,} more: `medallion genai failures --batch {report.batch_id}`"]
-    return ["", f"**Failed records** ({kinds})", "", "| record | reason | retry |", "|---|---|---|", *rows,
-            *(more if len(report.failures) > _SHOWN else [])]  # fmt: skip
+    yield fill("**Failed records** ({kinds})", kinds=kinds)
+    yield table(
+        ["record", "reason", "retry"],
+        [
+            (code(each.record_key), f"{each.error_type}: {each.message[:300]}", _retry(each, report.max_retries))
+            for each in report.failures[:_SHOWN]
+        ],
+    )
+    if len(report.failures) > _SHOWN:
+        command = code(f"medallion genai failures --batch {report.batch_id}")
+        yield fill("… and {more:,} more: {command}", more=len(report.failures) - _SHOWN, command=command)
 
 
 def _retry(failure: RecordFailure, max_retries: int) -> str:
     if failure.retry > max_retries:
         return f"{failure.retry}/{max_retries} (Maxed)"
     return f"{failure.retry}/{max_retries}" + (" (not asked again: the answer would be the same)" if failure.is_dead else "")
-
-
-def _cell(text: str) -> str:
-    return text.replace("\n", " ").replace("|", "\\|")[:300]
 
 
 def _cut(values: tuple[str, ...] | list[str]) -> str:

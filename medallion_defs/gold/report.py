@@ -5,14 +5,14 @@ from typing import Any
 import dagster as dg
 import psycopg
 
-from medallion_defs.core import db
+from medallion_defs.core import db, markdown
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import stage_timing
 from medallion_defs.gold.contract import Enrichment
 from medallion_defs.gold.enrich import Unmatched, read_unmatched
 from medallion_defs.gold.enrich_run import EnrichReport
 from medallion_defs.ops import run_manifest
-from medallion_defs.ops.manifest import as_metadata, manifest_metadata, markdown_table
+from medallion_defs.ops.manifest import as_metadata, manifest_metadata
 from medallion_defs.ops.run_manifest import Manifest, find_manifest
 
 
@@ -52,8 +52,8 @@ def describe(report: EnrichReport, manifest: Manifest | None) -> dict[str, dg.Me
             "unmatched_share": round(unmatched.share, 6),
             **stage_timing(report.seconds, rows=created + updated),
         },
-        missing=markdown_table(["missing lookup key", "rows that name it"], unmatched.missing.items()),
-        steps=markdown_table(
+        missing=markdown.table(["missing lookup key", "rows that name it"], unmatched.missing.items()),
+        steps=markdown.table(
             ["created", "updated", "checked", "files", "seconds"],
             [(s.created, s.updated, s.checked, s.files, round(s.seconds, 3)) for s in report.steps],
         ),

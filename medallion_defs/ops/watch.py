@@ -13,6 +13,7 @@ import msgspec
 import psycopg
 
 from medallion_defs.core import clock, db
+from medallion_defs.core.markdown import Markdown, escape
 from medallion_defs.core.settings import Settings
 from medallion_defs.ops.cursors import note_cursor, read_cursor
 from medallion_defs.ops.lateness import LOOK_SECONDS, Verdict, save_verdicts
@@ -128,5 +129,6 @@ def _evaluation(look: Look) -> dg.AssetCheckEvaluation:
     )
 
 
-def _describe(look: Look) -> str:
-    return " ".join(finding.sentence for finding in look.verdict.findings) or "on time"
+def _describe(look: Look) -> Markdown:
+    # A sentence may hold the name of a file, and the page renders a description.
+    return escape(" ".join(finding.sentence for finding in look.verdict.findings) or "on time")

@@ -4,10 +4,10 @@ from typing import Any
 
 import dagster as dg
 
-from medallion_defs.core import db
+from medallion_defs.core import db, markdown
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import stage_timing
-from medallion_defs.ops.manifest import as_metadata, manifest_metadata, markdown_table
+from medallion_defs.ops.manifest import as_metadata, manifest_metadata
 from medallion_defs.ops.run_manifest import SHOWN_FILES, Manifest, find_manifest
 from medallion_defs.silver.discovery import Reconciliation
 from medallion_defs.silver.load_run import LoadReport, SilverContent
@@ -47,6 +47,6 @@ def describe_reconciliation(found: Reconciliation) -> dict[str, dg.MetadataValue
             "gone_from_bronze": len(found.gone),
             "problems": len(found.problems),
         },
-        gone=markdown_table(["gone from bronze"], [(path,) for path in found.gone[:SHOWN_FILES]]),
-        problems_found=markdown_table(["path", "problem"], [(p.path, p.message) for p in found.problems[:SHOWN_FILES]]),
+        gone=markdown.table(["gone from bronze"], [(path,) for path in found.gone[:SHOWN_FILES]]),
+        problems_found=markdown.table(["path", "problem"], [(p.path, p.message) for p in found.problems[:SHOWN_FILES]]),
     )

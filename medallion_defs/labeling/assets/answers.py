@@ -10,18 +10,19 @@ from typing import Any
 
 import dagster as dg
 
-from medallion_defs.core import clock, db
+from medallion_defs.core import clock, db, markdown
 from medallion_defs.core.errors import ConfigurationError
+from medallion_defs.core.markdown import fill
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer, stage_timing
-from medallion_defs.genai.report import BatchReport, markdown
+from medallion_defs.genai.report import BatchReport, describe_report
 from medallion_defs.labeling.assets.tasks import TASKS_TAG
 from medallion_defs.labeling.models.answers import SOURCE_TYPES, code_version, read_ledger_batch
 from medallion_defs.labeling.registry import Task
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.hand_out import Tick, request_for, waiting_batches
 from medallion_defs.ops.ledger import BatchInUseError, Ledger, LedgerFilter
-from medallion_defs.ops.manifest import as_metadata, markdown_table
+from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG
 
 ANSWERS_KEY = ("silver", "tasks", "answers")
@@ -112,13 +113,14 @@ def describe(reports: Sequence[BatchReport], failed: Sequence[DatasetIngestion],
         "items_failed": len(failed),
         "cost_usd": float(sum((report.cost_usd for report in reports), Decimal(0))),
     }
-    shown = [markdown(report) for report in reports[:_SHOWN]]
+    shown = [describe_report(report) for report in reports[:_SHOWN]]
     if len(reports) > _SHOWN:
-        shown.append(f"… and {len(reports) - _SHOWN} more batches: `medallion genai report BATCH_ID`")
+        more = len(reports) - _SHOWN
+        shown.append(fill("… and {more} more batches: `medallion genai report BATCH_ID`", more=more))
     return as_metadata(
         {**counts, **stage_timing(seconds, records=total)},
-        batch_summary_report="\n\n".join(shown),
-        unreadable=markdown_table(["item in bronze", "status", "why"], [(row.bronze_path, row.status, _why(row)) for row in failed]),
+        batch_summary_report=markdown.join(shown, "\n\n"),
+        unreadable=markdown.table(["item in bronze", "status", "why"], [(row.bronze_path, row.status, _why(row)) for row in failed]),
     )
 
 

@@ -6,14 +6,14 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from medallion_defs.core import clock, db
+from medallion_defs.core import clock, db, markdown
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import stage_timing
 from medallion_defs.labeling.assets.answers import ANSWERS_KEY
 from medallion_defs.labeling.assets.tasks import asset_key
 from medallion_defs.labeling.labels.build import TABLE, LabelsReport, find_work, refresh_labels
 from medallion_defs.labeling.labels.tables import MEDIA_LABELS
-from medallion_defs.ops.manifest import as_metadata, markdown_table
+from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG, request_run
 
 _JOB = "gold_media_labels"
@@ -39,7 +39,7 @@ def describe(report: LabelsReport) -> dict[str, dg.MetadataValue[Any]]:
     rows = [(task_key, source, number) for task_key, sources in report.labels.items() for source, number in sources.items()]
     return as_metadata(
         {**numbers, "decided_anew": ", ".join(report.decided_anew), **stage_timing(report.seconds, inputs=counts.checked)},
-        labels=markdown_table(["task", "who said so", "inputs"], rows),
+        labels=markdown.table(["task", "who said so", "inputs"], rows),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from medallion_defs.core import markdown
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer, stage_timing
 from medallion_defs.labeling import runner
@@ -24,7 +25,7 @@ from medallion_defs.labeling.engine.plan import PlanReport
 from medallion_defs.labeling.models.budget import is_refused_still, note_refusal
 from medallion_defs.labeling.registry import Task
 from medallion_defs.labeling.runner import ProcessReport
-from medallion_defs.ops.manifest import as_metadata, markdown_table
+from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG, first_requested_at
 from medallion_defs.ops.scope import RunScope, parse_scope, parse_time
 
@@ -239,8 +240,8 @@ def describe(
     notes = Counter(each.report.note for each in worked if each.report.note)
     return as_metadata(
         {**_numbers_of_plan(planned), "batches": len(worked), **counts, **stage_timing(seconds, items=items)},
-        asked=markdown_table(["what became of the batches", "batches"], notes.most_common(_SHOWN)),
-        failures=markdown_table(
+        asked=markdown.table(["what became of the batches", "batches"], notes.most_common(_SHOWN)),
+        failures=markdown.table(
             ["error", "status", "tasks", "the last of them"],
             [(error.error_type, error.status, error.tasks, error.last_message) for error in errors],
         ),

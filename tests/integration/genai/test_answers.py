@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from medallion_defs.core import clock
 from medallion_defs.genai.emulator_faults import Faults, ItemFault
-from medallion_defs.genai.report import BatchReport, markdown
+from medallion_defs.genai.report import BatchReport, describe_report
 from medallion_defs.labeling import runner
 from medallion_defs.labeling.contract import ModelRequest, ModelTask, RequestMedium
 from medallion_defs.labeling.models.answers import reparse
@@ -148,7 +148,7 @@ def test_invariant_8_a_record_that_keeps_failing_is_dead_after_its_retries(notes
         reports += run_round(transport, judge_task())
         make_due(notes)
     assert [report.failures[0].retry for report in reports] == [1, 2, 3]
-    assert "3/2 (Maxed)" in markdown(reports[-1])
+    assert "3/2 (Maxed)" in describe_report(reports[-1])
     assert states(notes, "note.judge") == {"n0": ("dead", 3, "MaxTokens")}
     assert [dead.record_key for dead in transport.state.read_dead(2, 10)] == ["n0"]
 
@@ -306,7 +306,7 @@ def test_a_batch_of_a_thousand_with_every_fault_at_once_adds_up(notes: psycopg.C
     assert sum(len(report.failures) for report in reports) == 260
     assert sorted(key for report in reports for key in report.foreign_keys) == sorted(f"foreign-n{n}" for n in range(40, 60))
     for report in reports:
-        assert f"- **Total records**: {report.total:,}" in markdown(report)
+        assert f"- **Total records**: {report.total:,}" in describe_report(report)
     transport.provider.faults = Faults()
     make_due(notes)
     run_round(transport, task)
