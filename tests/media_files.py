@@ -15,25 +15,76 @@ FRAMES_PER_SECOND = 10
 TONE_HZ = 440
 
 
-def make_video(path: Path, *, seconds: int = 3, codec: str = "libx264", sound: str | None = "aac", keep_still: bool = False) -> Path:
-    """A white square that moves over a background that changes; the first second differs from the last."""
-    with av.open(str(path), "w") as container:
-        video: Any = container.add_stream(codec, rate=FRAMES_PER_SECOND)
+def make_video(
+    path: Path, *, seconds: int = 3, codec: str = "libx264", sound: str | None = "aac", keep_still: bool = False,
+    rate: int = FRAMES_PER_SECOND, start_seconds: int = 0, options: dict[str, str] | None = None,
+) -> Path:  # fmt: skip
+    """A white square that moves over a background that changes; the first second differs from the last.
+
+    `options` are the container's, such as `{"movflags": "faststart"}`: the index of an MP4 at its start.
+    """
+    with av.open(str(path), "w", options=options or {}) as container:
+        video: Any = container.add_stream(codec, rate=rate)
         video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
         audio: Any = container.add_stream(sound, rate=48_000 if sound == "libopus" else 16_000, layout="mono") if sound else None
-        for number in range(seconds * FRAMES_PER_SECOND):
-            place = 0 if keep_still else number
-            container.mux(video.encode(av.VideoFrame.from_image(_picture(place))))  # type: ignore[no-untyped-call]  # PyAV leaves it untyped
+        for number in range(seconds * rate):
+            frame: Any = av.VideoFrame.from_image(_picture(0 if keep_still else number))  # type: ignore[no-untyped-call]
+            frame.pts, frame.time_base = start_seconds * rate + number, Fraction(1, rate)
+            container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if audio:
             _encode_tone(container, audio, float(seconds))
     return path
 
 
-def make_tone(path: Path, *, seconds: float = 1.0, codec: str = "pcm_s16le", rate: int = 16_000) -> Path:
-    """A sine of 440 Hz, one channel."""
+def make_tone(
+    path: Path, *, seconds: float = 1.0, codec: str = "pcm_s16le", rate: int = 16_000, loud_after: float = 0.0,
+    options: dict[str, str] | None = None,
+) -> Path:  # fmt: skip
+    """A sine of 440 Hz, one channel, after `loud_after` seconds of silence. `options` are the container's."""
+    with av.open(str(path), "w", options=options or {}) as container:
+        _encode_tone(container, container.add_stream(codec, rate=rate, layout="mono"), seconds, loud_after)
+    return path
+
+
+def make_covered_video(path: Path) -> Path:
+    """An MP4 whose cover stands before its film: FFmpeg lists it as the first video stream."""
     with av.open(str(path), "w") as container:
-        _encode_tone(container, container.add_stream(codec, rate=rate, layout="mono"), seconds)
+        film, cover = (container.add_stream(codec, rate=FRAMES_PER_SECOND) for codec in ("mpeg4", "mjpeg"))
+        for stream, size, pixels in ((film, (160, 120), "yuv420p"), (cover, (64, 64), "yuvj420p")):
+            stream.width, stream.height, stream.pix_fmt = *size, pixels
+        cover.disposition = av.stream.Disposition.attached_pic
+        picture: Any = av.VideoFrame.from_image(Image.new("RGB", (64, 64), "red"))  # type: ignore[no-untyped-call]
+        container.mux(cover.encode(picture.reformat(format="yuvj420p")))
+        for number in range(3 * FRAMES_PER_SECOND):
+            container.mux(film.encode(av.VideoFrame.from_image(_picture(number))))  # type: ignore[no-untyped-call]
+        container.mux(film.encode(None))
+        container.mux(cover.encode(None))
+    content = path.read_bytes()
+    start = content.index(b"moov") + 4  # at the end of the file, so that nothing else moves
+    boxes = _boxes(content[start:])
+    path.write_bytes(content[:start] + b"".join(sorted(boxes, key=lambda box: box[4:8] != b"udta")))
+    return path
+
+
+def _boxes(content: bytes) -> list[bytes]:
+    boxes = []
+    while content:
+        size = int.from_bytes(content[:4], "big")
+        boxes.append(content[:size])
+        content = content[size:]
+    return boxes
+
+
+def silent_layer_1(frames: int) -> bytes:
+    """MPEG-1 audio, layer I, 384 kbit/s, 48 kHz: no program makes it any more. All bits of a frame 0 is silence."""
+    return (b"\xff\xff\xc4\x00" + b"\0" * 380) * frames
+
+
+def put_id3(path: Path, size: int = 20_000) -> Path:
+    """An empty ID3 tag in front of a file, larger than what is looked at first."""
+    length = bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
+    path.write_bytes(b"ID3\x03\0\0" + length + b"\0" * size + path.read_bytes())
     return path
 
 
@@ -70,10 +121,11 @@ def _draw_landscape(draw: ImageDraw.ImageDraw) -> None:
     draw.polygon(((160, 150), (230, 50), (300, 150)), fill=(90, 90, 100))
 
 
-def _encode_tone(container: Any, stream: Any, seconds: float) -> None:
+def _encode_tone(container: Any, stream: Any, seconds: float, loud_after: float = 0.0) -> None:
     rate, chunk = stream.codec_context.sample_rate, 960
     for start in range(0, int(rate * seconds), chunk):
-        samples = [int(12_000 * math.sin(2 * math.pi * TONE_HZ * n / rate)) for n in range(start, start + chunk)]
+        volume = 12_000 if start >= loud_after * rate else 0
+        samples = [int(volume * math.sin(2 * math.pi * TONE_HZ * n / rate)) for n in range(start, start + chunk)]
         frame = av.AudioFrame("s16", "mono", chunk)
         frame.planes[0].update(struct.pack(f"<{chunk}h", *samples))
         frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)

@@ -106,7 +106,7 @@ def imported_names(node: ast.AST) -> list[str]:
         (
             "sources",
             {"__init__.py", "source.py", "fetch.py", "transform.py", "tables.py"},
-            {"samples", "recipes", "variants", "subjects.py", "subjects.sql", "files.py"},
+            {"samples", "recipes", "variants", "subjects.py", "subjects.sql", "files.py", "packets.py", "decoding.py", "levels.py"},
         ),
         ("tasks", {"__init__.py", "task.py", "prompt.json"}, {"samples", "subjects.sql", "near_duplicates.sql"}),
         ("enrichments", {"__init__.py", "enrichment.py", "tables.py", "enrich.sql"}, {"samples"}),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from medallion_defs.core.errors import TerminalError, TransientError
+from medallion_defs.sources.media.packets import is_attached_picture
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -102,14 +103,15 @@ def open_container(medium: MediumFile) -> Iterator["InputContainer"]:
 
 
 def pictures_of(container: "InputContainer", medium: MediumFile) -> "VideoStream":
-    """Return the first video stream, ready to be decoded by one thread.
+    """Return the first video stream, ready to be decoded by one thread. A cover or thumbnail is not the film.
 
     Raises:
         DamagedMediumError: there is none, its codec is unknown, or its pictures are too large.
     """
-    if not container.streams.video:
+    films = [stream for stream in container.streams.video if not is_attached_picture(stream)]
+    if not films:
         raise DamagedMediumError(f"{medium.name} has no video stream.")
-    stream = container.streams.video[0]
+    stream = films[0]
     _require_codec(stream, medium)
     require_size(medium, stream.codec_context.width, stream.codec_context.height)
     stream.codec_context.thread_count = 1

@@ -1,4 +1,4 @@
-"""`audio.probe`: what an audio file is made of, by its headers, and whether its first samples can be decoded."""
+"""`audio.probe`: what an audio file is made of, by its headers and the times of all its packets, and whether samples can be decoded."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -6,12 +6,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from medallion_defs.labeling.contract import TaskContext, TaskSpec, WorkItem
 from medallion_defs.labeling.per_item import item_processor
+from medallion_defs.sources.media.decoding import Decoder
 from medallion_defs.sources.media.files import DamagedMediumError, codec_name, medium_of, open_container, sound_of
+from medallion_defs.sources.media.packets import PacketSurvey
 from medallion_defs.sources.media.subjects import AUDIOS
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
-    from av.container import InputContainer
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 _UNDETERMINED = "und"
@@ -38,7 +39,7 @@ class AudioFacts(BaseModel):
     channels: int | None = Field(ge=1)
     layout: str | None
     sample_rate_hz: int | None = Field(ge=1)
-    bit_rate: int | None = Field(ge=0, description="bits a second")
+    bit_rate: int | None = Field(ge=0, description="bits a second, of what its packets hold")
     language: str | None
 
 
@@ -47,6 +48,9 @@ class Output(BaseModel):
 
     Attributes:
         container: FFmpeg's name of the format.
+        duration_ms: by the times of all packets; the run-up and the padding that encoders add are not counted.
+        missing_ms: of the duration that the header announces, what the file does not hold: it was cut off.
+        damaged_packets: of the first stream: those that are not whole or not decodable, and those announced and not in the file.
         has_picture: there is a cover, or another picture, beside the sound.
     """
 
@@ -54,8 +58,10 @@ class Output(BaseModel):
 
     container: str
     duration_ms: int | None = Field(ge=0)
+    missing_ms: int | None = Field(ge=0)
     bit_rate: int | None = Field(ge=0, description="bits a second, all streams together")
     streams: list[AudioFacts] = Field(min_length=1)
+    damaged_packets: int = Field(ge=0)
     has_picture: bool
 
 
@@ -76,28 +82,28 @@ def get_spec() -> TaskSpec:
 def _probe(item: WorkItem, parameters: Parameters, context: TaskContext) -> Output:
     medium = medium_of(item.path, item.inputs.get("filename") or item.subject_key)
     with open_container(medium) as container:
-        if next(container.decode(sound_of(container, medium)), None) is None:
+        stream = sound_of(container, medium)
+        decoder = Decoder(container, stream, stream.decode)
+        if decoder.first_frame() is None:
             raise DamagedMediumError(f"{medium.name} has an audio stream of which no sample can be decoded. Deliver it again.")
         return Output(
             container=container.format.name,
-            duration_ms=_duration_ms(container),
-            bit_rate=container.bit_rate or None,
-            streams=[_describe(stream) for stream in container.streams.audio],
+            duration_ms=decoder.survey.duration_ms,
+            missing_ms=decoder.survey.missing_ms,
+            bit_rate=decoder.survey.bit_rate,
+            streams=[_describe(each, decoder.survey) for each in container.streams.audio],
+            damaged_packets=decoder.damaged_packets,
             has_picture=bool(container.streams.video),
         )
 
 
-def _describe(stream: "AudioStream") -> AudioFacts:
+def _describe(stream: "AudioStream", survey: PacketSurvey) -> AudioFacts:
     context: Any = stream.codec_context
     return AudioFacts(
         codec=codec_name(stream),
         channels=(context and context.channels) or None,
         layout=(context and context.channels and context.layout.name) or None,
         sample_rate_hz=(context and context.sample_rate) or None,
-        bit_rate=(context and context.bit_rate) or None,
+        bit_rate=survey.of(stream).bit_rate,
         language=None if stream.language == _UNDETERMINED else stream.language,
     )
-
-
-def _duration_ms(container: "InputContainer") -> int | None:
-    return max(0, container.duration // 1000) if container.duration is not None else None  # FFmpeg counts in microseconds

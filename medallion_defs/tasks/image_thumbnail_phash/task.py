@@ -11,12 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from medallion_defs.labeling.contract import TaskContext, TaskSpec, WorkItem
 from medallion_defs.labeling.per_item import item_processor
 from medallion_defs.sources.media.files import Format, StoredPicture, medium_of, open_image, store_picture
+from medallion_defs.sources.media.levels import to_rgb
 from medallion_defs.sources.media.subjects import IMAGES
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
+_FORMATS_WITH_FRAMES = frozenset({"AVIF", "GIF", "PNG", "TIFF", "WEBP"})
 _SIDE = 8
 _NOISE = 2  # levels of 255: what lossy compression makes of an even surface
 
@@ -42,7 +44,7 @@ class Output(BaseModel):
     Attributes:
         width, height: pixels, as people see it (turned as its EXIF data say).
         format: Pillow's name, such as JPEG.
-        frames: more than one for an animation; thumbnail and hash are of the first.
+        frames: more than one for an animation, or the pages of a TIFF; thumbnail and hash are of the first.
         phash: 16 hexadecimal digits. An image of one colour has sixteen zeros, whatever the colour.
     """
 
@@ -75,12 +77,22 @@ def _describe(item: WorkItem, parameters: Parameters, context: TaskContext) -> O
 
     medium = medium_of(item.path, item.inputs.get("filename") or item.subject_key)
     with open_image(medium) as image:
-        upright = _on_white(ImageOps.exif_transpose(image))
-        facts = {"width": upright.width, "height": upright.height, "format": str(image.format), "frames": getattr(image, "n_frames", 1)}
+        upright = to_rgb(ImageOps.exif_transpose(image), image)
+        facts = {"width": upright.width, "height": upright.height, "format": _format(image), "frames": _frames(image)}
     phash = dhash(upright)
     upright.thumbnail((parameters.max_edge_px, parameters.max_edge_px))
     thumbnail = store_picture(upright, context.derived(item.task_id), parameters.image_format, parameters.quality)
     return Output.model_validate({**facts, "thumbnail": thumbnail, "phash": phash})
+
+
+def _format(image: "Image") -> str:
+    # A photograph with a second view, a depth map or a preview behind it: every program shows the JPEG.
+    return "JPEG" if image.format == "MPO" else str(image.format)
+
+
+def _frames(image: "Image") -> int:
+    """Return the number of pictures that are shown one after the other; views of an MPO and layers of a PSD are not."""
+    return int(getattr(image, "n_frames", 1)) if image.format in _FORMATS_WITH_FRAMES else 1
 
 
 def dhash(image: "Image") -> str:
@@ -92,13 +104,3 @@ def dhash(image: "Image") -> str:
     rows = [levels[start : start + _SIDE + 1] for start in range(0, len(levels), _SIDE + 1)]
     bits = "".join("1" if row[place + 1] - row[place] > _NOISE else "0" for row in rows for place in range(_SIDE))
     return f"{int(bits, 2):016x}"
-
-
-def _on_white(image: "Image") -> "Image":
-    """Return the image as RGB; what is transparent becomes white, for JPEG has no transparency."""
-    from PIL import Image
-
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    picture = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from medallion_defs.labeling.contract import BatchStrategy, TaskContext, TaskSpec, WorkItem
 from medallion_defs.labeling.per_item import item_processor
+from medallion_defs.sources.media.decoding import Decoder
 from medallion_defs.sources.media.files import (
     DamagedMediumError,
     Format,
@@ -25,8 +26,7 @@ from medallion_defs.sources.media.files import (
 from medallion_defs.sources.media.subjects import VIDEOS
 
 if TYPE_CHECKING:
-    from av import Packet, VideoFrame
-    from av.container import InputContainer
+    from av import VideoFrame
     from av.video.stream import VideoStream
     from PIL.Image import Image
 
@@ -64,7 +64,8 @@ class Output(BaseModel):
 
     Attributes:
         is_truncated: there were more frames than `max_frames`.
-        damaged_packets: pieces of the video that could not be decoded and were left out.
+        damaged_packets: pieces of the video that are not whole or could not be decoded, and, of a file that was cut off, those
+            that its header announces and that are not there. Of what comes after `max_frames` nothing is known.
     """
 
     model_config = _STRICT
@@ -93,57 +94,46 @@ def _extract_frames(item: WorkItem, parameters: Parameters, context: TaskContext
     medium = medium_of(item.path, item.inputs.get("filename") or item.subject_key)
     folder = context.derived(item.task_id)
     frames: list[FrameRef] = []
+    is_truncated = False
     with open_container(medium) as container:
         stream = pictures_of(container, medium)
-        decoder = _Decoder(container, stream, medium)
-        for time_ms, frame in _choose(decoder, parameters):
+        if parameters.frames == "key":
+            stream.codec_context.skip_frame = "NONKEY"
+        decoder = Decoder(container, stream, stream.decode)
+        for time_ms, frame in _choose(_timed(decoder, stream, medium), parameters):
             if len(frames) == parameters.max_frames:
-                return Output(frames=frames, is_truncated=True, damaged_packets=decoder.damaged_packets)
+                is_truncated = True
+                break
             picture = store_picture(_shrink(frame, parameters.max_edge_px), folder, parameters.image_format, parameters.quality)
             frames.append(FrameRef(**picture.model_dump(), time_ms=time_ms))
+        damaged_packets = decoder.damaged_packets
     if not frames:
         raise DamagedMediumError(f"{medium.name} has a video stream of which no frame can be decoded. Deliver it again.")
-    return Output(frames=frames, is_truncated=False, damaged_packets=decoder.damaged_packets)
+    return Output(frames=frames, is_truncated=is_truncated, damaged_packets=damaged_packets)
 
 
-class _Decoder:
-    """The frames of a stream with their times in ms from its start; counts the packets that cannot be decoded."""
-
-    def __init__(self, container: "InputContainer", stream: "VideoStream", medium: MediumFile) -> None:
-        self._container, self._stream, self._medium = container, stream, medium
-        self.damaged_packets = 0
-
-    def frames(self, *, key_only: bool) -> Iterator[tuple[int, "VideoFrame"]]:
-        stream = self._stream
-        if key_only:
-            stream.codec_context.skip_frame = "NONKEY"
-        start = float((stream.start_time or 0) * (stream.time_base or 0))
-        number = 0
-        for packet in self._container.demux(stream):
-            for frame in self._decode(packet):
-                require_size(self._medium, frame.width, frame.height)
-                # Raw streams have no times: then the number of the frame tells.
-                seconds = frame.time - start if frame.time is not None else number / float(stream.guessed_rate or 25)
-                number += 1
-                yield round(seconds * 1000), frame
-
-    def _decode(self, packet: "Packet[VideoStream]") -> list["VideoFrame"]:
-        from av import FFmpegError
-
-        try:
-            return packet.decode()
-        except FFmpegError:
-            self.damaged_packets += 1
-            return []
+def _timed(decoder: "Decoder[VideoFrame]", stream: "VideoStream", medium: MediumFile) -> Iterator[tuple[int, "VideoFrame"]]:
+    """Yield each frame with its time in ms from the start of the stream."""
+    rate = float(stream.guessed_rate or 25)
+    start, last = float((stream.start_time or 0) * (stream.time_base or 0)), 0.0
+    for number, frame in enumerate(decoder.frames()):
+        require_size(medium, frame.width, frame.height)
+        # Raw streams have no times: then the number of the frame tells.
+        seconds = frame.time - start if frame.time is not None else number / rate
+        if seconds < last:  # joined files begin their times again
+            start -= last + 1 / rate - seconds
+            seconds = last + 1 / rate
+        last = seconds
+        yield round(seconds * 1000), frame
 
 
-def _choose(decoder: _Decoder, parameters: Parameters) -> Iterator[tuple[int, "VideoFrame"]]:
+def _choose(frames: Iterator[tuple[int, "VideoFrame"]], parameters: Parameters) -> Iterator[tuple[int, "VideoFrame"]]:
     """Yield the frames to keep."""
     if parameters.frames == "key":
-        yield from decoder.frames(key_only=True)
+        yield from frames
         return
     due = None
-    for time_ms, frame in decoder.frames(key_only=False):
+    for time_ms, frame in frames:
         number = int(time_ms // (parameters.every_seconds * 1000))
         if due is None or number >= due:
             yield time_ms, frame

@@ -1,18 +1,14 @@
-"""`video.probe`: what a video file is made of, by its headers, and whether its first picture can be decoded."""
+"""`video.probe`: what a video file is made of, by its headers and the times of all its packets, and whether a picture can be decoded."""
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from medallion_defs.labeling.contract import TaskContext, TaskSpec, WorkItem
 from medallion_defs.labeling.per_item import item_processor
+from medallion_defs.sources.media.decoding import Decoder
 from medallion_defs.sources.media.files import DamagedMediumError, codec_name, medium_of, open_container, pictures_of
 from medallion_defs.sources.media.subjects import VIDEOS
-
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.video.stream import VideoStream
 
 _STRICT = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -28,7 +24,12 @@ class Output(BaseModel):
 
     Attributes:
         container: FFmpeg's name of the format.
-        codec: FFmpeg's name of the first video stream's codec; `width`, `height`, `frame_rate` (frames a second) are that stream's.
+        duration_ms: by the times of all packets, from the first picture or sound to the last.
+        missing_ms: of the duration that the header announces, what the file does not hold: it was cut off.
+        codec: FFmpeg's name of the codec of the first video stream that is not an attached picture; `width`, `height`,
+            `frame_rate` (frames a second), `frames` and `damaged_packets` are that stream's.
+        frames: pictures that are in the file.
+        damaged_packets: of these, those that are not whole, and those that the header announces and the file does not hold.
         rotation_degrees: by which a player turns the picture, counter-clockwise.
         audio_codecs, subtitles: of the streams beside it.
     """
@@ -37,12 +38,14 @@ class Output(BaseModel):
 
     container: str
     duration_ms: int | None = Field(ge=0)
+    missing_ms: int | None = Field(ge=0)
     bit_rate: int | None = Field(ge=0, description="bits a second, all streams together")
     codec: str
     width: int = Field(ge=1, description="pixels")
     height: int = Field(ge=1, description="pixels")
     frame_rate: float | None
-    frames: int | None = Field(ge=0)
+    frames: int = Field(ge=0)
+    damaged_packets: int = Field(ge=0)
     rotation_degrees: int
     audio_codecs: list[str]
     subtitles: int = Field(ge=0)
@@ -66,30 +69,25 @@ def _probe(item: WorkItem, parameters: Parameters, context: TaskContext) -> Outp
     medium = medium_of(item.path, item.inputs.get("filename") or item.subject_key)
     with open_container(medium) as container:
         stream = pictures_of(container, medium)
-        first = next(container.decode(stream), None)
+        decoder = Decoder(container, stream, stream.decode)
+        first = decoder.first_frame()
         if first is None:
             raise DamagedMediumError(f"{medium.name} has a video stream of which no frame can be decoded. Deliver it again.")
         return Output(
             container=container.format.name,
-            duration_ms=_duration_ms(container, stream),
-            bit_rate=container.bit_rate or None,
+            duration_ms=decoder.survey.duration_ms,
+            missing_ms=decoder.survey.missing_ms,
+            bit_rate=decoder.survey.bit_rate,
             codec=codec_name(stream),
             width=first.width,
             height=first.height,
             frame_rate=_rounded(stream.average_rate),
-            frames=stream.frames or None,
+            frames=decoder.survey.of(stream).count,
+            damaged_packets=decoder.damaged_packets,
             rotation_degrees=int(first.rotation),
             audio_codecs=[codec_name(audio) for audio in container.streams.audio],
             subtitles=len(container.streams.subtitles),
         )
-
-
-def _duration_ms(container: "InputContainer", stream: "VideoStream") -> int | None:
-    if container.duration is not None:
-        return max(0, container.duration // 1000)  # FFmpeg counts in microseconds
-    if stream.duration is not None and stream.time_base is not None:
-        return max(0, int(stream.duration * stream.time_base * 1000))
-    return None
 
 
 def _rounded(rate: Fraction | None) -> float | None:

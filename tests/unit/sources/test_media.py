@@ -9,7 +9,14 @@ import pytest
 
 from medallion_defs.silver.contract import FileFacts, InvalidRecord
 from medallion_defs.sources.media.transform import Row, read_file
-from tests.media_files import image_bytes, make_tone, make_video
+from tests.media_files import (
+    image_bytes,
+    make_covered_video,
+    make_tone,
+    make_video,
+    put_id3,
+    silent_layer_1,
+)
 
 Make = Callable[[Path], object]
 
@@ -20,6 +27,13 @@ def read(path: Path, external_id: str | None = None) -> dict[str, object]:
         external_id or path.name, "media/folder", "media.bin", path.stat().st_size, "ab" * 32,
     )  # fmt: skip
     return dict(zip((*Row.__struct_fields__, "flags"), read_file(path, item), strict=True))
+
+
+def make_branded(path: Path, brand: bytes) -> None:
+    """An MP4 that names one brand, and none of those that most name."""
+    content = make_video(path).read_bytes()
+    size = int.from_bytes(content[:4], "big")
+    path.write_bytes(content[:8] + brand + content[12:16] + brand * ((size - 16) // 4) + content[size:])
 
 
 @pytest.mark.parametrize(
@@ -38,6 +52,30 @@ def read(path: Path, external_id: str | None = None) -> dict[str, object]:
         ("sound-only.mp4", lambda path: make_tone(path, codec="aac"), "audio/mp4"),
         ("a.opus", lambda path: make_tone(path, codec="libopus", rate=48_000), "audio/ogg"),
         ("sound-only.webm", lambda path: make_tone(path, codec="libopus", rate=48_000), "audio/webm"),
+        ("a.mpg", lambda path: make_video(path, codec="mpeg1video", sound="mp2", rate=25), "video/mpeg"),
+        ("a.flv", lambda path: make_video(path, codec="flv", sound=None), "video/x-flv"),
+        ("sound-only.avi", make_tone, "audio/x-msvideo"),
+        ("sound-only.flv", lambda path: make_tone(path, codec="libmp3lame", rate=44_100), "audio/x-flv"),
+        ("sound-only.mpg", lambda path: make_tone(path, codec="mp2"), "audio/mpeg"),
+        ("sound-only.mkv", lambda path: make_tone(path, codec="flac"), "audio/x-matroska"),
+        ("sound-only.asf", lambda path: make_tone(path, codec="libmp3lame"), "audio/x-ms-wma"),
+        ("covered.mp4", make_covered_video, "video/mp4"),
+        ("mpeg1.mp3", lambda path: make_tone(path, codec="libmp3lame", rate=32_000), "audio/mpeg"),
+        ("mpeg2.mp3", lambda path: make_tone(path, codec="libmp3lame", rate=22_050), "audio/mpeg"),
+        ("mpeg2.5.mp3", lambda path: make_tone(path, codec="libmp3lame", rate=8_000), "audio/mpeg"),
+        ("no-header.mp3", lambda path: make_tone(path, codec="libmp3lame", rate=8_000, options={"write_xing": "0"}), "audio/mpeg"),
+        ("layer2.mp2", lambda path: make_tone(path, codec="mp2", rate=48_000), "audio/mpeg"),
+        ("layer2-mpeg2.mp2", lambda path: make_tone(path, codec="mp2", rate=24_000), "audio/mpeg"),
+        ("layer1.mp1", lambda path: path.write_bytes(silent_layer_1(20)), "audio/mpeg"),
+        ("zeros-first.mp3", lambda path: path.write_bytes(b"\0" * 500 + silent_layer_1(20)), "audio/mpeg"),
+        ("a.aac", lambda path: make_tone(path, codec="aac"), "audio/aac"),
+        ("tagged.mp3", lambda path: put_id3(make_tone(path, codec="libmp3lame")), "audio/mpeg"),
+        ("tagged.flac", lambda path: put_id3(make_tone(path, codec="flac")), "audio/flac"),
+        ("tagged-twice.flac", lambda path: put_id3(put_id3(make_tone(path, codec="flac"))), "audio/flac"),
+        ("tagged.aac", lambda path: put_id3(make_tone(path, codec="aac")), "audio/aac"),
+        ("rf64.wav", lambda path: make_tone(path, options={"rf64": "always"}), "audio/wav"),
+        ("dash.mp4", lambda path: make_branded(path, b"dash"), "video/mp4"),
+        ("a.3gp", lambda path: make_branded(path, b"3gp5"), "video/3gpp"),
         ("a.png", lambda path: path.write_bytes(image_bytes("PNG")), "image/png"),
         ("a.jpg", lambda path: path.write_bytes(image_bytes("JPEG")), "image/jpeg"),
         ("a.gif", lambda path: path.write_bytes(image_bytes("GIF")), "image/gif"),
@@ -76,8 +114,11 @@ def test_a_video_that_is_cut_off_is_a_video_all_the_same(tmp_path: Path, keep: i
         (b"", "empty_file", "has no bytes"),
         (b"a,b\n1,2\n", "not_media", "its first bytes say nothing"),
         (b"%PDF-1.7\n" + b"x" * 100, "not_media", "application/pdf"),
-        (b"#EXTM3U\nhttp://127.0.0.1:9/a.ts\n", "not_media", "no video, audio or image"),
-        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not_media", "no video, audio or image"),
+        (b"#EXTM3U\nhttp://127.0.0.1:9/a.ts\n", "not_media", "not a video, audio or image"),
+        ("id;name\n1;Åland\n".encode("utf-16"), "not_media", "its first bytes say nothing"),
+        (("id;name\n" + "1;Åland\n" * 2_000).encode("utf-16"), "not_media", "its first bytes say nothing"),
+        (b"ID3,NAME,SIZE\n1,a,2\n", "not_media", "its first bytes say nothing"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not_media", "not a video, audio or image"),
     ],
 )
 def test_what_is_no_medium_is_refused_with_a_reason(tmp_path: Path, content: bytes, code: str, message: str) -> None:

@@ -4,6 +4,7 @@ import zlib
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
@@ -79,6 +80,73 @@ def test_an_animation_is_counted_and_its_first_picture_taken(run_task: RunTask, 
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:])
     output = output_of(run_task("image_thumbnail_phash", tmp_path / "a.gif"))
     assert (output["format"], output["frames"]) == ("GIF", 3)
+
+
+def test_the_views_of_a_photograph_are_not_an_animation(run_task: RunTask, tmp_path: Path) -> None:
+    views = [Image.new("RGB", (32, 32), colour) for colour in ("white", "black", "red")]
+    views[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=views[1:])
+    output = output_of(run_task("image_thumbnail_phash", tmp_path / "a.jpg"))
+    assert (output["format"], output["frames"]) == ("JPEG", 1)
+
+
+RAMP = np.tile(np.linspace(0, 1, 256), (128, 1))
+WIDE = {
+    "16.png": (RAMP * 65_535).astype("<u2"),
+    "16.tif": (RAMP * 65_535).astype("<u2"),
+    "16-big-endian.tif": (RAMP * 65_535).astype(">u2"),
+    "16.jp2": (RAMP * 65_535).astype("<u2"),
+    "32.tif": (RAMP * (2**31 - 1)).astype("<i4"),
+    "32-of-16.tif": (RAMP * 65_535).astype("<i4"),
+    "32-of-8.tif": (RAMP * 255).astype("<i4"),
+    "float.tif": RAMP.astype("<f4"),
+    "float-of-8.tif": (RAMP * 255).round().astype("<f4"),
+    "metres.tif": (RAMP * 3_000 - 400).astype("<f4"),
+    "fractions.tif": (RAMP * 7.5).astype("<f4"),
+}
+
+
+def greys(run_task: RunTask, path: Path) -> tuple[list[int], str]:
+    """Return the levels of the thumbnail from left to right, and the hash."""
+    output = output_of(run_task("image_thumbnail_phash", path, image_format="png"))
+    with Image.open(path.parent / "derived/image_thumbnail_phash" / output["thumbnail"]["file"]) as image:
+        found = image.convert("L").resize((5, 1), Image.Resampling.BOX).tobytes()
+    return list(found), output["phash"]
+
+
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("is_mirrored", [False, True])
+def test_more_bits_a_pixel_show_the_same_greys_as_eight(run_task: RunTask, tmp_path: Path, name: str, is_mirrored: bool) -> None:
+    step = -1 if is_mirrored else 1
+    Image.fromarray(np.ascontiguousarray(WIDE[name][:, ::step])).save(tmp_path / name)
+    Image.fromarray((RAMP * 255).round().astype("u1")[:, ::step]).save(tmp_path / "8.png")
+    found, expected = greys(run_task, tmp_path / name), greys(run_task, tmp_path / "8.png")
+    assert expected[1] == ("0" if is_mirrored else "f") * 16
+    assert found[1] == expected[1]
+    assert found[0] == pytest.approx(expected[0], abs=1)
+
+
+def test_a_dark_picture_of_16_bits_stays_dark_and_one_whose_white_is_zero_is_turned(run_task: RunTask, tmp_path: Path) -> None:
+    Image.fromarray((RAMP * 20_000).astype("<u2")).save(tmp_path / "dark.png")
+    assert max(greys(run_task, tmp_path / "dark.png")[0]) < 80
+    Image.fromarray((RAMP * 65_535).astype("<u2")).save(tmp_path / "negative.tif", tiffinfo={262: 0})
+    levels, phash = greys(run_task, tmp_path / "negative.tif")
+    assert (levels[0] > 200 > 50 > levels[-1], phash) == (True, "0" * 16)
+
+
+def test_what_was_not_measured_does_not_hide_what_was(run_task: RunTask, tmp_path: Path) -> None:
+    heights = (RAMP * 3_000).astype("<f4")
+    heights[:16], heights[16, 0] = np.nan, np.inf
+    Image.fromarray(heights).save(tmp_path / "heights.tif")
+    levels, phash = greys(run_task, tmp_path / "heights.tif")
+    assert (sorted(levels) == levels, levels[-1] > 150, phash[2:]) == (True, True, "f" * 14)
+
+
+@pytest.mark.parametrize("mode", ["LA", "PA", "P", "CMYK", "1", "RGBA"])
+def test_every_kind_of_pixel_shows_its_greys(run_task: RunTask, tmp_path: Path, mode: str) -> None:
+    picture = Image.fromarray((RAMP * 255).round().astype("u1")).convert(mode)
+    picture.save(tmp_path / "a.tif") if mode != "PA" else picture.convert("P").save(tmp_path / "a.tif", transparency=0)
+    levels, phash = greys(run_task, tmp_path / "a.tif")
+    assert (sorted(levels) == levels, phash if mode != "1" else "f" * 16) == (True, "f" * 16)
 
 
 def bomb() -> bytes:

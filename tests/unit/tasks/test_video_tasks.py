@@ -5,14 +5,16 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
+import av
 import pytest
 from PIL import Image
 
 from medallion_defs.core.errors import ConfigurationError, TerminalError
-from tests.media_files import make_tone, make_video
+from tests.media_files import make_covered_video, make_tone, make_video
 from tests.unit.tasks.conftest import RunTask, output_of
 
 ONE = 1 << 16  # as fixed-point number of a track's matrix
+FASTSTART = {"a.mp4": {"movflags": "faststart"}}
 VIDEO_TASKS = ("video_extract_frames", "video_probe")
 
 
@@ -100,7 +102,76 @@ def test_the_facts_of_a_video(run_task: RunTask, tmp_path: Path) -> None:
     assert {**output, "bit_rate": None} == {
         "container": "mov,mp4,m4a,3gp,3g2,mj2", "duration_ms": 3_000, "bit_rate": None, "codec": "h264", "width": 160, "height": 120,
         "frame_rate": 10.0, "frames": 30, "rotation_degrees": 0, "audio_codecs": ["aac"], "subtitles": 0,
+        "missing_ms": 0, "damaged_packets": 0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mov", "a.avi", "a.flv", "a.webm", "a.mpg"])
+def test_no_format_says_of_a_whole_video_that_something_is_missing(run_task: RunTask, tmp_path: Path, name: str) -> None:
+    codec, rate = {"a.flv": ("flv", 10), "a.webm": ("libvpx", 10), "a.mpg": ("mpeg1video", 25)}.get(name, ("mpeg4", 10))
+    video = make_video(tmp_path / name, codec=codec, rate=rate, sound=None)
+    probed = output_of(run_task("video_probe", video))
+    assert probed["duration_ms"] == pytest.approx(3_000, abs=100)
+    assert (probed["missing_ms"] or 0, probed["damaged_packets"], probed["frames"]) == (0, 0, 3 * rate)
+    assert output_of(run_task("video_extract_frames", video))["damaged_packets"] == 0
+
+
+def test_a_recording_that_starts_at_an_hour_is_not_an_hour_long(run_task: RunTask, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "a.mkv", codec="mpeg4", sound=None, start_seconds=3_600)
+    probed = output_of(run_task("video_probe", video))
+    assert (probed["duration_ms"], probed["missing_ms"]) == (3_000, 0)
+    assert probed["bit_rate"] == round(video.stat().st_size * 8 / 3)
+    frames = output_of(run_task("video_extract_frames", video, every_seconds=1.0))["frames"]
+    assert [frame["time_ms"] for frame in frames] == [0, 1_000, 2_000]
+
+
+def test_joined_videos_are_as_long_as_their_parts(run_task: RunTask, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "a.mpg", codec="mpeg1video", sound=None, rate=25)
+    video.write_bytes(video.read_bytes() * 3)
+    assert output_of(run_task("video_probe", video))["duration_ms"] == 9_000
+    frames = output_of(run_task("video_extract_frames", video, every_seconds=1.0))["frames"]
+    assert [frame["time_ms"] for frame in frames] == list(range(0, 9_000, 1_000))
+
+
+def test_an_attached_picture_is_not_the_film(run_task: RunTask, tmp_path: Path) -> None:
+    video = make_covered_video(tmp_path / "a.mp4")
+    with av.open(str(video)) as container:
+        assert [stream.codec_context.name for stream in container.streams.video] == ["mjpeg", "mpeg4"]
+    probed = output_of(run_task("video_probe", video))
+    assert (probed["codec"], probed["width"], probed["height"], probed["frame_rate"]) == ("mpeg4", 160, 120, 10.0)
+    frames = output_of(run_task("video_extract_frames", video, every_seconds=1.0))["frames"]
+    assert [(frame["time_ms"], frame["width"]) for frame in frames] == [(0, 160), (1_000, 160), (2_000, 160)]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.flv"])
+def test_a_video_that_is_cut_off_says_how_much_is_missing(run_task: RunTask, tmp_path: Path, name: str) -> None:
+    video = make_video(tmp_path / name, codec="flv" if name == "a.flv" else "mpeg4", sound=None, options=FASTSTART.get(name))
+    video.write_bytes(video.read_bytes()[: video.stat().st_size * 3 // 4])
+    probed = output_of(run_task("video_probe", video))
+    assert probed["duration_ms"] + probed["missing_ms"] == pytest.approx(3_000, abs=200)
+    assert 5 < probed["frames"] < 28
+    output = output_of(run_task("video_extract_frames", video, every_seconds=0.1))
+    assert output["damaged_packets"] == probed["damaged_packets"]
+    assert len(output["frames"]) + output["damaged_packets"] == pytest.approx(30, abs=3)
+
+
+def test_what_a_decoder_refuses_is_counted_and_left_out(run_task: RunTask, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "a.mp4", sound=None)
+    with av.open(str(video)) as container:
+        packets = [(packet.pos or 0, packet.size) for packet in container.demux() if packet.size]
+    content = bytearray(video.read_bytes())
+    for place, size in packets[10:12]:
+        content[place : place + size] = b"\xff" * size
+    video.write_bytes(content)
+    output = output_of(run_task("video_extract_frames", video, every_seconds=0.1))
+    assert (len(output["frames"]), output["damaged_packets"]) == (28, 2)
+
+
+def test_of_what_comes_after_the_last_frame_that_is_kept_nothing_is_said(run_task: RunTask, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "a.mp4", codec="mpeg4", sound=None, options=FASTSTART["a.mp4"])
+    cut_in_half(video)
+    output = output_of(run_task("video_extract_frames", video, every_seconds=0.1, max_frames=2))
+    assert (output["is_truncated"], output["damaged_packets"]) == (True, 0)
 
 
 def cut_in_half(path: Path) -> None:
