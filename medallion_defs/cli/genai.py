@@ -1,5 +1,7 @@
 """`medallion genai …`: what was asked of the model, what it cost, what failed, and what to do about it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -13,8 +15,9 @@ from medallion_defs.cli.data import AsJson, open_for_reading
 from medallion_defs.core import clock, db
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings, load_settings
+from medallion_defs.genai.jobs import JobState
 from medallion_defs.genai.report import describe_report
-from medallion_defs.genai.requests import RESPONSES_FILE, outbox_path
+from medallion_defs.genai.requests import RESPONSES_FILE, RESPONSES_PART, outbox_path
 from medallion_defs.genai.state import BatchState, GenaiBatch
 from medallion_defs.labeling import runner
 from medallion_defs.labeling.models import answers
@@ -24,6 +27,7 @@ from medallion_defs.stack.databases import database_at_hand
 app = typer.Typer(help="What was asked of the model, what it cost, and what failed.", no_args_is_help=True)
 
 Limit = Annotated[int, typer.Option(help="Most rows shown.")]
+_ASKED_AGAIN = "Its records and dollars are free; they are asked for again at the next run of the task."
 BatchId = Annotated[str, typer.Argument(help="A batch, as 'medallion genai batches' names it.")]
 
 
@@ -130,7 +134,28 @@ def reparse(
 
 @app.command()
 def cancel(batch_id: BatchId) -> None:
-    """Give up a batch: one that was not sent is dropped, one under way is cancelled at the provider and its records are asked anew."""
+    """Give up a batch: its job is cancelled at the provider, its records and dollars are free, its tasks are asked again."""
+    with _alone_at(batch_id) as (settings, connection, batch):
+        typer.echo(f"{batch_id} {_cancel(settings, connection, batch)}")
+
+
+@app.command()
+def resume(
+    batch_id: BatchId,
+    as_is: Annotated[bool, typer.Option("--as-is", help="Take the file of answers as it came, though it is not as announced.")] = False,
+) -> None:
+    """Look again for the answers of a batch that is held."""
+    with _alone_at(batch_id) as (settings, connection, batch):
+        if batch.status != "held":
+            raise ConfigurationError(f"Batch {batch_id} is {batch.status}; one that is held can be resumed.")
+        if as_is:
+            _take_as_is(settings, batch)
+        BatchState(connection).resume(batch_id, "ended" if as_is else "active", clock.now())
+    typer.echo(f"{batch_id} is looked at again at the next tick of the sensor poll_gemini.")
+
+
+@contextmanager
+def _alone_at(batch_id: str) -> Iterator[tuple[Settings, psycopg.Connection[Any], GenaiBatch]]:
     with database_at_hand(load_settings()) as settings, db.connect(settings, "medallion_gold", autocommit=True) as connection:
         state = BatchState(connection)
         with state.alone(batch_id) as is_alone:
@@ -139,32 +164,75 @@ def cancel(batch_id: BatchId) -> None:
                 raise ConfigurationError(f"There is no batch {batch_id}. 'medallion genai batches' lists them.")
             if not is_alone:
                 raise ConfigurationError(f"A run is at batch {batch_id} just now. Try again when it is done.")
-            typer.echo(f"{batch_id} {_cancel(settings, connection, batch)}")
+            yield settings, connection, batch
+
+
+def _take_as_is(settings: Settings, batch: GenaiBatch) -> None:
+    part = outbox_path(settings.data_path, batch.batch_id).with_name(RESPONSES_PART)
+    if not part.exists():
+        raise ConfigurationError(f"There is no downloaded file of answers of batch {batch.batch_id} ({part}).")
+    part.rename(part.with_name(RESPONSES_FILE))
 
 
 def _cancel(settings: Settings, connection: psycopg.Connection[Any], batch: GenaiBatch) -> str:
-    if batch.status == "reserved":
-        answers.cancel_unsent(connection, batch)
-        return "is given up before it was sent. Its records are asked for again at the next run of the task."
-    if batch.status not in ("submitting", "active"):
-        raise ConfigurationError(f"Batch {batch.batch_id} is {batch.status}; one that is reserved, submitting or active can be cancelled.")
+    if batch.status not in ("reserved", "submitting", "active", "ended", "held"):
+        raise ConfigurationError(f"Batch {batch.batch_id} is {batch.status}; one whose answers are not in bronze can be cancelled.")
+    if batch.status in ("ended", "held") or (batch.status == "reserved" and not batch.submit_attempts):
+        return _give_up(connection, batch.batch_id, f"given up by a person; {batch.error or 'it was ' + batch.status}")
     if batch.mode == "online":
-        kept = RESPONSES_FILE if outbox_path(settings.data_path, batch.batch_id).with_name(RESPONSES_FILE).exists() else None
-        BatchState(connection).mark_ended(batch.batch_id, "CANCELLED", kept, "cancelled by a person", clock.now())
+        kept_file = RESPONSES_FILE if outbox_path(settings.data_path, batch.batch_id).with_name(RESPONSES_FILE).exists() else None
+        BatchState(connection).mark_ended(batch.batch_id, "CANCELLED", kept_file, "cancelled by a person", clock.now())
         return "is ended with the answers it has. They are collected as usual; the other records are asked for again."
-    from medallion_defs.genai.client import gemini_client  # half a second of imports, for this one command
+    return _cancel_job(settings, connection, batch)
 
-    with gemini_client(settings.genai) as client:
-        names = [batch.provider_name] if batch.provider_name else client.find(batch.display_name)
-        for name in names:
-            client.cancel(name)
-    if names:
-        return f"is to be cancelled by the provider ({', '.join(names)}). What comes of it is collected as usual."
+
+def _cancel_job(settings: Settings, connection: psycopg.Connection[Any], batch: GenaiBatch) -> str:
+    from medallion_defs.genai.client import BusyError, RefusedError, UnknownOutcomeError, gemini_client  # half a second of imports
+
+    try:
+        with gemini_client(settings.genai) as client:
+            names = [batch.provider_name] if batch.provider_name else client.find(batch.display_name, batch.input_file)
+            for name in names:
+                client.cancel_unless_over(name)
+            job = client.read_job(names[0]) if names else None
+    except (BusyError, RefusedError, UnknownOutcomeError) as error:
+        answers.give_up(connection, batch, f"given up by a person while the provider failed: {error}")
+        return (
+            f"is given up, though the provider did not take the cancelling: {error}. If the job ({batch.display_name}) runs all the "
+            f"same, the provider bills it. {_ASKED_AGAIN}"
+        )
+    if job is None:
+        _require_shown(settings, batch)
+        answers.give_up(connection, batch, "given up by a person; the provider had no job of it")
+        return f"is given up: the provider has no job of it. {_ASKED_AGAIN}"
+    return _after_cancelling(connection, batch, names[0], job)
+
+
+def _after_cancelling(connection: psycopg.Connection[Any], batch: GenaiBatch, name: str, job: JobState) -> str:
+    state, now = BatchState(connection), clock.now()
+    if batch.status == "submitting":
+        state.mark_active(batch.batch_id, name, now, now)
+    if not job.is_over:
+        state.hurry(batch.batch_id, now)
+        return "is being cancelled by the provider. What comes of it is collected as usual; in an hour it is given up all the same."
+    state.mark_ended(batch.batch_id, job.state, job.output_file, job.error, now)
+    if job.output_file is not None:
+        return f"had ended {job.state} already. Its answers are collected as usual."
+    return _give_up(connection, batch.batch_id, f"cancelled by a person ({name})")
+
+
+def _give_up(connection: psycopg.Connection[Any], batch_id: str, why: str) -> str:
+    batch = BatchState(connection).read(batch_id)
+    assert batch is not None, "it is held by this session"
+    spent = answers.give_up(connection, batch, why)
+    kept = f" Its job ended {batch.provider_state}, so its {spent:.4f} USD count as spent." if spent else ""
+    return f"is given up.{kept} {_ASKED_AGAIN}"
+
+
+def _require_shown(settings: Settings, batch: GenaiBatch) -> None:
     look_until = (batch.submitted_at or batch.created_at) + timedelta(seconds=settings.genai.adopt_seconds)
     if clock.now() < look_until:
         raise ConfigurationError(f"The provider may not show the job of {batch.batch_id} yet. Try again after {look_until:%H:%M:%S} UTC.")
-    answers.cancel_unsent(connection, batch)
-    return "is given up: the provider has no job of it. Its records are asked for again at the next run of the task."
 
 
 @app.command()

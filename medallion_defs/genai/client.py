@@ -6,12 +6,13 @@ whole list unreadable.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import msgspec
@@ -21,15 +22,22 @@ from google.genai import errors, types
 from medallion_defs.core import clock
 from medallion_defs.core.errors import ConfigurationError, TerminalError, TransientError
 from medallion_defs.core.sections import GenaiSettings
+from medallion_defs.genai import jobs
+from medallion_defs.genai.jobs import FileFacts, JobState, ListedJob
 
+T = TypeVar("T")
 DEFAULT_URL = "https://generativelanguage.googleapis.com"
 _BUSY = 429
+_THERE_ALREADY = 409
+_BAD, _LARGE = 400, 413
 # Given up on the way, by the provider or by something between: it may have been done all the same.
 _UNKNOWN = frozenset({408, 499})
 # The request itself is at fault, or names a model that does not exist.
-_WRONG_REQUEST = frozenset({400, 404})
-# A bad key, and an account or region that is not served, come as 400, too.
-_OUR_FAULT = ("API_KEY_INVALID", "API key", "FAILED_PRECONDITION")
+_WRONG_REQUEST = frozenset({400, 404, 413})
+# A bad key, an account or region that is not served, and a model that does not exist come as 400, too.
+_OUR_FAULT = ("API_KEY_INVALID", "API key", "FAILED_PRECONDITION", "model name", "is not found for API version", "is not supported for")
+_TOO_LARGE = re.compile(r"too (large|big|long|many)|exceed\w* .*(limit|size|maximum|allowed|bytes)|payload size", re.IGNORECASE)
+_ODD_ANSWERS = (KeyError, ValueError, TypeError, AttributeError, RecursionError)
 _LONGEST_PAUSE_SECONDS = 86_400.0
 _LEAST_LIFE = timedelta(hours=36)
 
@@ -39,13 +47,15 @@ class RefusedError(TerminalError):
 
     Attributes:
         code: the HTTP status.
-        is_wrong_request: another key, account or region would not help: the request is at fault.
+        is_wrong_request: another key, account, region or model would not help: the request is at fault.
+        is_too_large: a smaller request may be taken.
     """
 
     def __init__(self, message: str, code: int, *, is_wrong_request: bool) -> None:
         super().__init__(message)
         self.code = code
         self.is_wrong_request = is_wrong_request
+        self.is_too_large = code == _LARGE or (code == _BAD and _TOO_LARGE.search(message) is not None)
 
 
 class BusyError(TransientError):
@@ -58,19 +68,6 @@ class BusyError(TransientError):
 
 class UnknownOutcomeError(TransientError):
     """The call failed on the way: whether it had an effect, only the provider knows."""
-
-
-class JobState(msgspec.Struct, frozen=True):
-    """What a status read says. `state` is the wire's name without BATCH_STATE_; one that is new to us is over when the wire says done."""
-
-    state: str
-    output_file: str | None
-    error: str | None
-    is_done: bool = False
-
-    @property
-    def is_over(self) -> bool:
-        return self.is_done or self.state in ("SUCCEEDED", "PARTIALLY_SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED")
 
 
 class GeminiClient:
@@ -109,7 +106,7 @@ class GeminiClient:
             try:
                 uploaded = self._client.files.upload(file=path, config=config)
             except errors.ClientError as error:
-                if error.code != 409:
+                if error.code != _THERE_ALREADY:
                     raise
                 uploaded = self._client.files.get(name=name)
                 if not _is_good(uploaded):
@@ -119,42 +116,68 @@ class GeminiClient:
 
     def create(self, model: str, file_name: str, display_name: str) -> str:
         """Start a batch job; return its name. Called twice it starts two."""
-        with _calls("batch create"):
-            job = self._client.batches.create(model=model, src=file_name, config={"display_name": display_name})
+        try:
+            with _calls("batch create"):
+                job = self._client.batches.create(model=model, src=file_name, config={"display_name": display_name})
+        except RefusedError as error:
+            # It is there already: what was refused is the answer to a call that was accepted before.
+            if error.code != _THERE_ALREADY:
+                raise
+            raise UnknownOutcomeError(str(error)) from error
         if not job.name:
             raise UnknownOutcomeError("The provider answered a batch create without the job's name.")
         return job.name
 
-    def find(self, display_name: str) -> list[str]:
-        """Return the names of the jobs under `display_name`, oldest first."""
-        found: list[tuple[str, str]] = []
+    def find(self, display_name: str, input_file: str | None) -> list[str]:
+        """Return the names of the jobs under `display_name`, or over the file `input_file` if the name was cut, oldest first."""
+        found: list[ListedJob] = []
         page_token = ""
-        with _calls("batch list"):
-            while True:
-                query = {"pageSize": "100"} | ({"pageToken": page_token} if page_token else {})
-                answer = self._http.get(f"{self._base_url}/{self._version}/batches", params=query)
-                _raise_for_status(answer)
-                page = msgspec.json.decode(answer.content, type=_Page)
-                found += [(job.metadata.create_time, job.name) for job in page.operations if job.metadata.display_name == display_name]
-                if not page.next_page_token or page.next_page_token == page_token:
-                    return [name for _, name in sorted(found)]
-                page_token = page.next_page_token
+        while True:
+            query = {"pageSize": "100"} | ({"pageToken": page_token} if page_token else {})
+            page, next_token = self._read("batch list", "batches", jobs.read_page, query)
+            found += [job for job in page if job.display_name == display_name or (input_file and job.input_file == input_file)]
+            if not next_token or next_token == page_token:
+                return [job.name for job in sorted(found, key=lambda job: (job.created_at, job.name))]
+            page_token = next_token
 
     def cancel(self, name: str) -> None:
         with _calls("batch cancel"):
             self._client.batches.cancel(name=name)
+
+    def cancel_unless_over(self, name: str) -> None:
+        """Cancel a job; one that is over cannot be cancelled any more, and stays as it is."""
+        try:
+            self.cancel(name)
+        except RefusedError as error:
+            if not error.is_wrong_request:
+                raise
 
     def download(self, file_name: str, path: Path) -> None:
         """Download a result file to `path`."""
         with _calls("download"):
             self._client.files.download(file=file_name, destination=path)
 
+    def describe_file(self, file_name: str) -> FileFacts:
+        """Return what the provider announces of a result file; nothing where it does not tell."""
+        try:
+            return self._read("file get", file_name, jobs.read_file_facts)
+        except RefusedError:
+            return FileFacts()
+
+    def download_inlined(self, name: str, path: Path) -> None:
+        """Write the answers that are inside a job to `path`, as lines of a result file."""
+        with path.open("wb") as file:
+            file.writelines(self._read("batch get", name, lambda raw: list(jobs.inlined_lines(raw))))
+
     def read_job(self, name: str) -> JobState:
         """Read a job's state: one cheap call."""
-        with _calls("batch get"):
-            answer = self._http.get(f"{self._base_url}/{self._version}/{name}")
+        return self._read("batch get", name, lambda raw: jobs.read_job(raw, name))
+
+    def _read(self, what: str, path: str, read: Callable[[bytes], T], query: Mapping[str, str] | None = None) -> T:
+        with _calls(what):
+            answer = self._http.get(f"{self._base_url}/{self._version}/{path}", params=query)
             _raise_for_status(answer)
-            return _job_state(answer.content)
+            return read(answer.content)
 
     def generate(self, model: str, request: Mapping[str, Any]) -> bytes:
         """Ask online; return the response's JSON as it came."""
@@ -201,47 +224,8 @@ class _Status(msgspec.Struct):
     details: list[dict[str, Any]] = []
 
 
-class _Output(msgspec.Struct, rename="camel"):
-    responses_file: str | None = None
-
-
-class _Metadata(msgspec.Struct, rename="camel"):
-    state: str = ""
-    output: _Output | None = None
-    display_name: str | None = None
-    create_time: str = ""
-
-
-class _JobError(msgspec.Struct):
-    message: str = ""
-
-
-class _Operation(msgspec.Struct):
-    name: str = ""
-    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
-    done: bool = False
-    error: _JobError | None = None
-    response: _Output | None = None
-
-
-class _Page(msgspec.Struct, rename="camel"):
-    operations: list[_Operation] = []
-    next_page_token: str = ""
-
-
 class _Failure(msgspec.Struct):
     error: _Status = msgspec.field(default_factory=_Status)
-
-
-def _job_state(raw: bytes) -> JobState:
-    operation = msgspec.json.decode(raw, type=_Operation)
-    output = operation.metadata.output or operation.response
-    return JobState(
-        state=operation.metadata.state.removeprefix("BATCH_STATE_"),
-        output_file=output.responses_file if output else None,
-        error=operation.error.message if operation.error else None,
-        is_done=operation.done,
-    )
 
 
 def _raise_for_status(answer: httpx2.Response) -> None:
@@ -284,8 +268,8 @@ def _calls(what: str) -> Iterator[None]:
         raise _named(_failure(error.code, body), what) from error
     except (RefusedError, BusyError, UnknownOutcomeError) as error:
         raise _named(error, what) from error
-    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, KeyError, ValueError, TypeError, AttributeError) as error:
-        # The last four: the client's own, and our decoder's, when an answer is not JSON or has not the shape they expect.
+    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, *_ODD_ANSWERS) as error:
+        # The last: the client's own, and our decoder's, when an answer is not JSON or has not the shape they expect.
         raise UnknownOutcomeError(f"Gemini {what}: {type(error).__name__}: {error}") from error
 
 

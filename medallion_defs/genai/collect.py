@@ -1,9 +1,11 @@
 """Bring home what the provider is done with: requests, answers and the job's last state become one immutable bronze item.
 
 A job that gave no results becomes an item too, without answers: what went wrong is then found, logged and retried by the same
-parser as everything else. Bronze location only.
+parser as everything else. A file of answers is compared with what the provider announces of it before it is published, for what is
+published never changes. Bronze location only.
 """
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from datetime import timedelta
@@ -16,22 +18,29 @@ import psycopg
 from medallion_defs.bronze.local import LocalStore
 from medallion_defs.bronze.store import NewArtifact, NewItem
 from medallion_defs.core import clock
-from medallion_defs.core.errors import MedallionError
+from medallion_defs.core.errors import MedallionError, TerminalError, TransientError
 from medallion_defs.core.settings import Settings
 from medallion_defs.genai.client import GeminiClient, RefusedError
-from medallion_defs.genai.requests import REQUESTS_FILE, RESPONSES_FILE, outbox_path
+from medallion_defs.genai.jobs import FileFacts
+from medallion_defs.genai.requests import REQUESTS_FILE, RESPONSES_FILE, RESPONSES_PART, outbox_path
 from medallion_defs.genai.state import BatchState, GenaiBatch
-from medallion_defs.genai.submit import LOST_STATE
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.item import BronzeItem
 from medallion_defs.ops.ledger import Ledger
 
 _CHUNK_BYTES = 1024 * 1024
-_PART_SUFFIX = ".part"
 # How long the provider keeps a file.
 _RESULTS_LAST = timedelta(hours=48)
 _SWEPT_AFTER = timedelta(days=1)
 _HAS_LEFT_OUTBOX = frozenset({"collected", "completed", "failed", "cancelled"})
+
+
+class IncompleteFileError(TransientError):
+    """A downloaded file of answers is not what the provider announces."""
+
+
+class NotToBeHadError(TerminalError):
+    """The answers of a job that ended well cannot be had. They were paid for: nothing is asked again without a person."""
 
 
 def collect_batches(
@@ -40,8 +49,9 @@ def collect_batches(
     """Collect every batch that has ended; yield each with its bronze item. `connection`: in autocommit mode.
 
     Raises:
-        UnknownOutcomeError, BusyError, RefusedError, OSError: a download or a file failed, the first of them, after the other batches
-            were collected; the batch stays ended, and is collected again.
+        UnknownOutcomeError, BusyError, RefusedError, IncompleteFileError, OSError: a download or a file failed, the first of them, after
+            the other batches were collected; the batch stays ended, and is collected again.
+        NotToBeHadError: the same, of a batch that is held for a person now.
     """
     state = BatchState(connection)
     failures: list[MedallionError | OSError] = []
@@ -52,6 +62,9 @@ def collect_batches(
                 continue
             try:
                 yield _collect(settings, connection, client, batch, run_id)
+            except NotToBeHadError as error:
+                state.hold(batch.batch_id, batch.provider_state, str(error), clock.now())
+                failures.append(error)
             except (MedallionError, OSError) as error:
                 failures.append(error)
     if failures:
@@ -76,9 +89,7 @@ def _collect(
     started_at = clock.now()
     folder = outbox_path(settings.data_path, batch.batch_id).parent
     folder.mkdir(parents=True, exist_ok=True)
-    responses = _fetch_responses(client, batch, folder)
-    if batch.output_file is not None and responses is None:
-        batch = _note_lost(connection, batch)
+    responses = _fetch_responses(settings, client, batch, folder)
     with LocalStore(settings.bronze_path).group(f"gemini_{batch.mode}") as group:
         group.stage(_new_item(batch, folder, responses, run_id))
         [publication] = group.publish()
@@ -90,33 +101,78 @@ def _collect(
     return batch, publication.item
 
 
-def _fetch_responses(client: GeminiClient, batch: GenaiBatch, folder: Path) -> Path | None:
-    """Return the file of answers, downloaded where the provider has it; None when there is none, or none any more."""
+def _fetch_responses(settings: Settings, client: GeminiClient, batch: GenaiBatch, folder: Path) -> Path | None:
+    """Return the file of answers, downloaded where the provider has it; None when the job gave none."""
     path = folder / RESPONSES_FILE
     if batch.output_file is None:
         return None
     if batch.mode == "batch" and not path.exists():
-        part = path.with_name(path.name + _PART_SUFFIX)
+        part = path.with_name(RESPONSES_PART)
         try:
-            client.download(batch.output_file, part)
-        except RefusedError:
+            _download(client, batch, part)
+        except RefusedError as error:
             # Within that time it may be our key; after it nothing brings the file back.
-            if batch.ended_at is None or clock.now() < batch.ended_at + _RESULTS_LAST:
+            if not _is_past(batch, _RESULTS_LAST):
                 raise
-            return None
+            raise NotToBeHadError(f"the answers ({batch.output_file}) are gone: {error}. {_remedy(batch)}") from error
+        _require_whole(settings, client, batch, part)
         part.rename(path)
     return path if path.exists() else None
 
 
-def _note_lost(connection: psycopg.Connection[Any], batch: GenaiBatch) -> GenaiBatch:
-    """Write down that the answers are gone, so that the batch goes on without them; return it as it is then."""
-    state = BatchState(connection)
-    state.mark_lost(
-        batch.batch_id, LOST_STATE, f"the answers ({batch.output_file}) are gone; the job had ended {batch.provider_state}", clock.now()
-    )
-    changed = state.read(batch.batch_id)
-    assert changed is not None, "its row was updated just now"
-    return changed
+def _download(client: GeminiClient, batch: GenaiBatch, part: Path) -> None:
+    if batch.output_file == batch.provider_name:
+        client.download_inlined(str(batch.provider_name), part)
+    else:
+        client.download(str(batch.output_file), part)
+
+
+def _require_whole(settings: Settings, client: GeminiClient, batch: GenaiBatch, part: Path) -> None:
+    """Make sure that a downloaded file is the one that the provider announces.
+
+    Raises:
+        IncompleteFileError: it is not; a download that broke off unnoticed is whole the next time.
+        NotToBeHadError: it was not, again and again.
+    """
+    trouble = _difference(client, batch, part)
+    is_settled = _is_past(batch, timedelta(seconds=settings.genai.adopt_seconds))
+    if trouble and not is_settled:
+        raise IncompleteFileError(f"{batch.batch_id}: {trouble}. It is downloaded again.")
+    if trouble:
+        raise NotToBeHadError(f"{trouble}, again and again. {_remedy(batch)}; with --as-is, takes the file as it came")
+
+
+def _difference(client: GeminiClient, batch: GenaiBatch, part: Path) -> str | None:
+    """Return how a file of answers differs from what is announced: size and hash, or, where neither is known, the count of lines."""
+    facts = FileFacts() if batch.output_file == batch.provider_name else client.describe_file(str(batch.output_file))
+    size = part.stat().st_size
+    if facts.size is not None and facts.size != size:
+        return f"the file of answers ({batch.output_file}) has {size:,} bytes and {facts.size:,} are announced"
+    if facts.sha256 is not None and facts.sha256 != _sha256(part):
+        return f"the file of answers ({batch.output_file}) has not the sha256 that is announced"
+    if facts == FileFacts():
+        lines, announced = _count_lines(part), client.read_job(str(batch.provider_name)).announced_lines
+        if announced is not None and lines < announced:
+            return f"the file of answers ({batch.output_file}) has {lines:,} lines and {announced:,} are announced"
+    return None
+
+
+def _is_past(batch: GenaiBatch, wait: timedelta) -> bool:
+    return batch.ended_at is not None and clock.now() >= batch.ended_at + wait
+
+
+def _remedy(batch: GenaiBatch) -> str:
+    return f"'medallion genai cancel {batch.batch_id}' gives the batch up; 'medallion genai resume {batch.batch_id}' tries again"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for line in file if line.strip())
 
 
 def _new_item(batch: GenaiBatch, folder: Path, responses: Path | None, run_id: str | None) -> NewItem:

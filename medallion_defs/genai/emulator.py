@@ -110,7 +110,7 @@ def _endpoint(provider: Provider, call: Call | None, handler: Handler) -> Callab
         if not request.headers.get("x-goog-api-key") and "upload_id" not in request.query_params:
             return _error(403, "Method doesn't allow unregistered callers. Please use API Key.")
         fault = provider.faults.take(call)
-        if fault is None or fault.after_accept or fault.hang_seconds:
+        if fault is None or fault.is_effective:
             answer = await _answer(handler, provider, request)
             return await _spoil(fault, answer) if fault else answer
         return await _spoil(fault, Response())
@@ -133,10 +133,14 @@ async def _spoil(fault: CallFault, answer: Response) -> Response:
     await asyncio.sleep(fault.hang_seconds)
     if fault.cut:
         return _CutConnection()
+    if fault.body is not None:
+        return Response(fault.body, fault.status or 200, media_type="text/html")
+    if fault.first_bytes is not None:
+        return Response(bytes(answer.body)[: fault.first_bytes], answer.status_code, media_type=answer.media_type)
     if fault.status is None:
         return answer
     details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": fault.retry_delay}] if fault.retry_delay else []
-    return _error(fault.status, "Planted by the emulator.", details)
+    return _error(fault.status, fault.message, details)
 
 
 def _error(code: int, message: str, details: list[dict[str, Any]] | None = None) -> JSONResponse:
@@ -163,6 +167,7 @@ async def _state(provider: Provider, _request: Request) -> Response:
 
 async def _generate(provider: Provider, request: Request) -> Response:
     model, body = request.path_params["model"], await request.json()
+    provider.require_model(model)
     text = emulator_answers.prompt_text(body)
     for fault in provider.faults.items:
         if any(key in text for key in fault.keys):

@@ -21,7 +21,8 @@ class CallFault(BaseModel):
     """The next `times` calls of a kind fail.
 
     `status` alone: refused before anything happened. With `after_accept`: done, and then answered with the error; so a lost
-    answer looks. `cut`: the connection ends without an answer; `hang_seconds`: the answer is late.
+    answer looks. `cut`: the connection ends without an answer; `hang_seconds`: the answer is late; `first_bytes`: the answer ends
+    after so many, as if that were all; `body`: that is the answer, such as a page of a gateway, with `status` or 200.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -32,7 +33,15 @@ class CallFault(BaseModel):
     after_accept: bool = False
     cut: bool = False
     hang_seconds: float = 0
+    first_bytes: int | None = None
+    body: str | None = None
+    message: str = "Planted by the emulator."
     times: int = 1
+
+    @property
+    def is_effective(self) -> bool:
+        """Whether the call has its effect before it is spoilt."""
+        return self.after_accept or self.hang_seconds > 0 or self.first_bytes is not None
 
 
 class ItemFault(BaseModel):
@@ -41,10 +50,11 @@ class ItemFault(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal[
-        "missing", "duplicate", "swapped", "foreign", "truncated", "bad_json", "invalid", "blocked", "safety", "recitation", "max_tokens",
-        "empty", "error",
+        "missing", "duplicate", "repeated", "swapped", "foreign", "truncated", "bad_json", "preamble", "fenced", "two_objects", "invalid",
+        "blocked", "safety", "recitation", "max_tokens", "empty", "error", "usage", "torn",
     ]  # fmt: skip
     keys: list[str]
+    usage: Any = Field(None, description="With kind usage: what stands as usageMetadata; null: nothing does.")
     code: int = Field(14, description="With kind error: the gRPC code; 14 is UNAVAILABLE, 3 INVALID_ARGUMENT.")
 
 
@@ -58,6 +68,14 @@ class Faults(BaseModel):
     shuffle: bool = Field(False, description="Result lines come in another order.")
     polls: int = Field(1, description="Status reads that a job stays unfinished.")
     end_state: Literal["SUCCEEDED", "FAILED", "EXPIRED", "PARTIALLY_SUCCEEDED"] = "SUCCEEDED"
+    output: Literal["usual", "response", "dest", "inlined", "nowhere"] = Field(
+        "usual", description="Where a job names its answers: as usual, in the response beside an empty metadata.output, in dest, inside."
+    )
+    file: list[Literal["bom", "blank_lines"]] = Field(default_factory=list, description="What else is in the result file.")
+    announce: Literal["right", "nothing", "wrong_size", "wrong_sha256"] = Field("right", description="What is said of a result file.")
+    cut_names: int | None = Field(None, description="Characters of a display name that are kept.")
+    models: list[str] | None = Field(None, description="The models that there are; empty: every one.")
+    max_requests: int | None = Field(None, description="Most requests of a job; larger ones are refused.")
     list_lag: int = Field(0, description="List calls in which a new job does not show yet.")
 
     def take(self, call: Call) -> CallFault | None:
@@ -78,12 +96,14 @@ def spoil_lines(model: str, requests: Requests, lines: Sequence[Line], faults: F
 def _spoil(model: str, requests: Requests, line: Line, faults: Faults) -> list[Line]:
     key = line["key"]
     fault = next((fault for fault in faults.items if key in fault.keys), None)
-    if fault is None or fault.kind == "swapped":
+    if fault is None or fault.kind in ("swapped", "torn"):
         return [line]
     if fault.kind == "missing":
         return []
-    if fault.kind == "duplicate":
+    if fault.kind == "repeated":
         return [line, line]
+    if fault.kind == "duplicate":
+        return [line, line | {"response": line["response"] | {"responseId": "another"}}]
     if fault.kind == "foreign":
         return [{**line, "key": f"foreign-{key}"}]
     if fault.kind == "error":
@@ -100,11 +120,29 @@ def spoil_response(model: str, request: Mapping[str, Any], fault: ItemFault) -> 
         return emulator_answers.blocked(model, request)
     if fault.kind == "empty":
         return {"usageMetadata": emulator_answers.usage_metadata(request, None), "modelVersion": model}
-    answer = emulator_answers.generate(model, request)["candidates"][0]["content"]["parts"][0]["text"]
+    whole = emulator_answers.generate(model, request)
+    if fault.kind == "usage":
+        return {name: value for name, value in whole.items() if name != "usageMetadata"} | (
+            {} if fault.usage is None else {"usageMetadata": fault.usage}
+        )
+    answer = whole["candidates"][0]["content"]["parts"][0]["text"]
     if fault.kind == "max_tokens":
         return emulator_answers.response(model, request, answer[: len(answer) // 2], "MAX_TOKENS")
-    spoilt = {"truncated": answer[: len(answer) // 2], "bad_json": f"Sure! {answer}", "invalid": json.dumps({"unexpected": True})}
+    spoilt = {
+        "truncated": answer[: len(answer) // 2], "bad_json": f"Sure! {answer[:-1]}", "invalid": json.dumps({"unexpected": True}),
+        "preamble": f"Sure! Here it is:\n{answer}\nAnything else?", "fenced": f"```json\n{answer}\n```",
+        "two_objects": f"{answer}\nor rather\n{answer}",
+    }  # fmt: skip
     return emulator_answers.response(model, request, spoilt.get(fault.kind, answer))
+
+
+def write_file(lines: Sequence[Line], faults: Faults) -> bytes:
+    """Return the result file of a job with the faults of files applied."""
+    torn = {key for fault in faults.items if fault.kind == "torn" for key in fault.keys}
+    texts = [json.dumps(line, ensure_ascii=False) for line in lines]
+    texts = [text[: len(text) // 2] if line["key"] in torn else text for line, text in zip(lines, texts, strict=True)]
+    between = "\n \n\n" if "blank_lines" in faults.file else "\n"
+    return (b"\xef\xbb\xbf" if "bom" in faults.file else b"") + "".join(text + between for text in texts).encode()
 
 
 def _swap(lines: Sequence[Line], faults: Faults) -> list[Line]:

@@ -3,6 +3,7 @@
 No HTTP here. What it answers has the shapes of the wire; names are those of the REST API.
 """
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 from medallion_defs.core import clock
 from medallion_defs.genai import emulator_answers
-from medallion_defs.genai.emulator_faults import Faults, Line, spoil_lines
+from medallion_defs.genai.emulator_faults import Faults, Line, spoil_lines, write_file
 
 _STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"
 _TYPE = "type.googleapis.com/google.ai.generativelanguage.v1main.GenerateContentBatch"
@@ -34,19 +35,26 @@ class StoredFile:
     content: bytes
     created_at: str
     is_result: bool = False
+    announce: str = "right"
 
     def describe(self, base_url: str) -> dict[str, Any]:
-        return {
+        return self._announced() | {
             "name": self.name,
             "mimeType": self.mime_type,
-            "sizeBytes": str(len(self.content)),
             "createTime": self.created_at,
             "updateTime": self.created_at,
-            "sha256Hash": hashlib.sha256(self.content).hexdigest(),
             "uri": f"{base_url}/v1/{self.name}",
             "state": "ACTIVE",
             "source": "GENERATED" if self.is_result else "UPLOADED",
         }
+
+    def _announced(self) -> dict[str, Any]:
+        if self.announce == "nothing":
+            return {}
+        size = len(self.content) + (self.announce == "wrong_size")
+        digest = hashlib.sha256(b"" if self.announce == "wrong_sha256" else self.content).hexdigest()
+        # As on the wire: a number as text, and the hex of the hash once more in base64.
+        return {"sizeBytes": str(size), "sha256Hash": base64.b64encode(digest.encode()).decode()}
 
 
 @dataclass
@@ -72,6 +80,7 @@ class Job:
     polls_left: int
     hidden_lists: int
     created_at: str
+    output: str = "usual"
     failure: str | None = None
     state: str = "BATCH_STATE_PENDING"
     output_file: str | None = None
@@ -93,12 +102,27 @@ class Job:
             "batchStats": self._stats(),
         }
         operation: dict[str, Any] = {"name": self.name, "metadata": metadata}
-        if self.output_file:
-            metadata["output"] = {"responsesFile": self.output_file}
         if self.is_over:
             operation["done"] = True
-            operation |= {"error": {"code": 3, "message": self.failure}} if self.failure else {"response": metadata.get("output", {})}
+            operation |= {"error": {"code": 3, "message": self.failure}} if self.failure else {"response": {}}
+        if self.output_file:
+            self._name_output(operation, metadata)
         return operation
+
+    def _name_output(self, operation: dict[str, Any], metadata: dict[str, Any]) -> None:
+        output = {"responsesFile": self.output_file}
+        match self.output:
+            case "usual":
+                metadata["output"] = operation["response"] = output
+            case "response":
+                metadata["output"], operation["response"] = {}, output
+            case "dest":
+                operation["dest"] = {"fileName": self.output_file}
+            case "inlined":
+                answers = [
+                    {name: said for name, said in line.items() if name != "key"} | {"metadata": {"key": line["key"]}} for line in self.lines
+                ]
+                metadata["output"] = {"inlinedResponses": {"inlinedResponses": answers}}
 
     def _stats(self) -> dict[str, str]:
         if not self.is_over:
@@ -150,12 +174,19 @@ class Provider:
         source = emulator_answers.field(emulator_answers.field(batch, "inputConfig") or {}, "fileName")
         if not source:
             raise RefusedError("inputConfig.fileName is required: this emulator takes batches as files.")
+        self.require_model(model)
         requests, failure = _read_requests(self.file(source).content)
+        if self.faults.max_requests is not None and len(requests) > self.faults.max_requests:
+            raise RefusedError(f"The batch is too large: {len(requests)} requests, at most {self.faults.max_requests}.")
         job = self._new_job(model, str(emulator_answers.field(batch, "displayName") or ""), source, requests)
         if failure or self.faults.end_state == "FAILED":
             job.end_state, job.failure = "FAILED", failure or "The job failed."
         self.jobs[job.name] = job
         return job
+
+    def require_model(self, model: str) -> None:
+        if self.faults.models is not None and model not in self.faults.models:
+            raise NotThereError(f"models/{model} is not found for API version v1.")
 
     def job(self, name: str) -> Job:
         if name not in self.jobs:
@@ -193,7 +224,8 @@ class Provider:
         return Job(
             name=f"batches/{_id('job', str(len(self.jobs)))[:36]}",
             model=model,
-            display_name=display_name,
+            display_name=display_name[: self.faults.cut_names],
+            output=self.faults.output,
             input_file=source,
             request_count=len(requests),
             lines=spoil_lines(model, requests, lines, self.faults),
@@ -206,8 +238,9 @@ class Provider:
     def _end(self, job: Job) -> None:
         job.state = f"BATCH_STATE_{job.end_state}"
         if job.end_state in ("SUCCEEDED", "PARTIALLY_SUCCEEDED"):
-            content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in job.lines).encode()
+            content = write_file(job.lines, self.faults)
             result = self.store(f"files/batch-{job.name.removeprefix('batches/')}", "application/jsonl", content, is_result=True)
+            result.announce = self.faults.announce
             job.output_file = result.name
         elif job.end_state == "EXPIRED":
             job.failure = "The job did not end within 48 hours."

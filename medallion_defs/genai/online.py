@@ -71,7 +71,7 @@ class _Conversation:
                 kept = RESPONSES_FILE if self._responses.exists() else None
                 self._state.mark_ended(batch_id, LOST_STATE, kept, trouble, clock.now())
                 return Sent(batch_id, "lost", trouble)
-            self._state.mark_submitting(batch_id, clock.now())
+            self._state.mark_submitting(batch_id, None, clock.now())
             self._ask_all()
         except (BusyError, RefusedError, OSError) as error:
             return self._postpone(error)

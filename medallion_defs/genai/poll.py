@@ -1,4 +1,9 @@
-"""Ask the provider how its jobs are: one cheap call per active batch, within a time budget. Downloads nothing. Bronze location only."""
+"""Ask the provider how its jobs are: one cheap call per active batch, within a time budget. Downloads nothing. Bronze location only.
+
+active ──over, with answers or without good reason for any──► ended
+   │ past its deadline: cancelled; an hour later given up, whatever the provider says or fails to say ──► ended
+   └─ over, and good, but no answers are named: looked at again, then held for a person ──► held
+"""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -9,15 +14,22 @@ import msgspec
 import psycopg
 
 from medallion_defs.core import clock
+from medallion_defs.core.errors import TransientError
 from medallion_defs.core.sections import GenaiSettings
-from medallion_defs.genai.client import BusyError, GeminiClient, JobState, RefusedError, UnknownOutcomeError
+from medallion_defs.genai.client import BusyError, GeminiClient, RefusedError, UnknownOutcomeError
+from medallion_defs.genai.jobs import JobState
 from medallion_defs.genai.limiter import Limiter
 from medallion_defs.genai.state import BatchState, GenaiBatch, LostBatchError
 
 DEADLINE_STATE, VANISHED_STATE = "DEADLINE", "VANISHED"
 # What a cancelled job has done by then may still come; after this it is given up whatever the provider says.
-_GRACE = timedelta(hours=1)
+GRACE = timedelta(hours=1)
 _NOT_FOUND = 404
+Trouble = RefusedError | BusyError | UnknownOutcomeError
+
+
+class NoAnswersError(TransientError):
+    """A job is over, and nothing says where its answers are."""
 
 
 class Polled(msgspec.Struct, frozen=True):
@@ -42,16 +54,19 @@ def poll_batches(
     problems: list[str] = []
     asked, last, stop_at = 0, after, monotonic() + budget_seconds
     for batch in _in_turn(state.list_batches("active"), after):
-        if monotonic() > stop_at or limiter.take_request():
+        if monotonic() > stop_at:
             break
+        # The last look at a batch, before it is given up, waits for no quota: the provider could hold it back for ever.
+        if limiter.take_request() and not _is_late(batch, clock.now()):
+            continue
         asked, last = asked + 1, batch.batch_id
         try:
-            if _poll(state, client, batch, clock.now()):
+            if _poll(state, client, settings, batch, clock.now()):
                 ended.append(batch.batch_id)
         except BusyError as error:
             limiter.pause(error.retry_after)
             problems.append(f"{batch.batch_id}: {error}")
-        except (RefusedError, UnknownOutcomeError, LostBatchError) as error:
+        except (RefusedError, UnknownOutcomeError, NoAnswersError, LostBatchError) as error:
             problems.append(f"{batch.batch_id}: {error}")
     return Polled(asked, tuple(ended), tuple(problems), last)
 
@@ -62,16 +77,16 @@ def _in_turn(batches: Sequence[GenaiBatch], after: str | None) -> list[GenaiBatc
     return [*batches[start:], *batches[:start]]
 
 
-def _poll(state: BatchState, client: GeminiClient, batch: GenaiBatch, now: datetime) -> bool:
+def _is_late(batch: GenaiBatch, now: datetime) -> bool:
+    return now > batch.deadline_at + GRACE
+
+
+def _poll(state: BatchState, client: GeminiClient, settings: GenaiSettings, batch: GenaiBatch, now: datetime) -> bool:
     """Return whether the batch has ended."""
-    try:
-        job = client.read_job(str(batch.provider_name))
-    except RefusedError as error:
-        if error.code != _NOT_FOUND or now <= batch.deadline_at:
-            raise
-        job = JobState(VANISHED_STATE, None, str(error), is_done=True)
-    if not job.is_over and now > batch.deadline_at:
-        job = _cancel(client, batch, job, now)
+    name = str(batch.provider_name)
+    job = client.read_job(name) if now <= batch.deadline_at else _end(client, batch, name, now)
+    if job.lacks_answers:
+        raise NoAnswersError(_hold(state, settings, batch, job, now))
     if job.is_over:
         state.mark_ended(batch.batch_id, job.state, job.output_file, job.error, now)
     else:
@@ -79,16 +94,51 @@ def _poll(state: BatchState, client: GeminiClient, batch: GenaiBatch, now: datet
     return job.is_over
 
 
-def _cancel(client: GeminiClient, batch: GenaiBatch, job: JobState, now: datetime) -> JobState:
-    """Cancel a job past its deadline; return its state after that. Answers that were ready by then are kept."""
-    error = f"not done by its deadline, {batch.deadline_at:%Y-%m-%d %H:%M} UTC (genai.deadline_hours); cancelled"
-    is_late = now > batch.deadline_at + _GRACE
+def _hold(state: BatchState, settings: GenaiSettings, batch: GenaiBatch, job: JobState, now: datetime) -> str:
+    """Look again for a while at a job whose answers are not named, then hold its batch; return what is known as a sentence.
+
+    Its answers exist and were paid for: its records are not asked again, nor its dollars set free, without a person.
+    """
+    missing = f"the job {batch.provider_name} ended {job.state} and names no result file"
+    if batch.ended_at is None or now < batch.ended_at + timedelta(seconds=settings.adopt_seconds):
+        state.note_unfound(batch.batch_id, job.state, f"{missing}; it is looked at again", now)
+        return f"{missing}; it is looked at again"
+    held = f"{missing}. 'medallion genai resume {batch.batch_id}' looks again, 'medallion genai cancel {batch.batch_id}' gives it up"
+    state.hold(batch.batch_id, job.state, held, now)
+    return held
+
+
+def _end(client: GeminiClient, batch: GenaiBatch, name: str, now: datetime) -> JobState:
+    """Cancel the job of a batch past its deadline; return its state after that. Answers that were ready by then are kept."""
+    late = f"not done by its deadline, {batch.deadline_at:%Y-%m-%d %H:%M} UTC (genai.deadline_hours); cancelled"
+    job, trouble = _look(client, name)
+    if job is None or not job.is_over:
+        uncancelled = _cancel(client, name)
+        # Its answer to a second look says what came of the cancelling.
+        job, trouble = _look(client, name) if uncancelled is None or job is None else (job, uncancelled)
+    if job is not None and job.is_over:
+        is_empty = job.state == "CANCELLED" and job.output_file is None
+        return JobState(DEADLINE_STATE, None, late, is_done=True) if is_empty else job
+    if isinstance(trouble, RefusedError) and trouble.code == _NOT_FOUND:
+        return JobState(VANISHED_STATE, None, str(trouble), is_done=True)
+    if _is_late(batch, now):
+        return JobState(DEADLINE_STATE, None, f"{late}; {trouble}" if trouble else late, is_done=True)
+    if trouble is not None:
+        raise trouble
+    assert job is not None, "what was looked at without trouble has a state"
+    return job
+
+
+def _look(client: GeminiClient, name: str) -> tuple[JobState | None, Trouble | None]:
     try:
-        client.cancel(str(batch.provider_name))
-        job = client.read_job(str(batch.provider_name))
-    except RefusedError:
-        if not is_late:
-            raise
-    is_given_up = is_late and not job.is_over
-    is_empty = job.state == "CANCELLED" and job.output_file is None
-    return JobState(DEADLINE_STATE, None, error, is_done=True) if is_given_up or is_empty else job
+        return client.read_job(name), None
+    except (RefusedError, BusyError, UnknownOutcomeError) as error:
+        return None, error
+
+
+def _cancel(client: GeminiClient, name: str) -> Trouble | None:
+    try:
+        client.cancel(name)
+    except (RefusedError, BusyError, UnknownOutcomeError) as error:
+        return error
+    return None

@@ -19,6 +19,8 @@ from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.genai.match import TOKEN_FIELD
 
 REQUESTS_FILE, RESPONSES_FILE = "requests.jsonl", "responses.jsonl"
+# Downloaded, and not compared yet with what is announced of it.
+RESPONSES_PART = RESPONSES_FILE + ".part"
 UPLOAD_SCHEME = "upload:"
 # Keywords that the API does not take. What they say is checked here, when the answer is parsed.
 _NOT_TAKEN = frozenset(

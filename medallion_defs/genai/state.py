@@ -24,7 +24,7 @@ from medallion_defs.core.sections import GenaiSettings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.genai.cost import Mode
 
-Status = Literal["reserved", "submitting", "active", "ended", "collected", "completed", "failed", "cancelled"]
+Status = Literal["reserved", "submitting", "active", "ended", "held", "collected", "completed", "failed", "cancelled"]
 
 
 # A NUL in JSON text, not a backslash followed by "u0000".
@@ -86,6 +86,7 @@ class GenaiBatch(msgspec.Struct, frozen=True, kw_only=True):
     retry_at: datetime | None
     provider_name: str | None
     provider_state: str | None
+    input_file: str | None
     output_file: str | None
     ended_at: datetime | None
     error: str | None
@@ -212,9 +213,9 @@ class BatchState:
             if is_ours and not self._connection.closed:
                 self._connection.execute(_query("unlock_batch"), {"batch_id": batch_id})
 
-    def mark_submitting(self, batch_id: str, at: datetime) -> None:
-        """A create call follows. Commit before it is made."""
-        self._move("mark_submitting", batch_id, at=at)
+    def mark_submitting(self, batch_id: str, input_file: str | None, at: datetime) -> None:
+        """A create call over `input_file`, or online calls, follow. Commit before they are made."""
+        self._move("mark_submitting", batch_id, input_file=input_file, at=at)
 
     def mark_refused(self, batch_id: str, error: str, retry_at: datetime, at: datetime) -> None:
         """The provider refused: there is no job, and the batch can be sent again."""
@@ -237,16 +238,28 @@ class BatchState:
     def mark_ended(self, batch_id: str, provider_state: str, output_file: str | None, error: str | None, at: datetime) -> None:
         self._move("mark_ended", batch_id, provider_state=provider_state, output_file=output_file, error=error, at=at)
 
-    def mark_lost(self, batch_id: str, provider_state: str, error: str, at: datetime) -> None:
-        """The answers of a batch that has ended cannot be had any more: it is collected without them."""
-        self._move("mark_lost", batch_id, provider_state=provider_state, error=error, at=at)
+    def note_unfound(self, batch_id: str, provider_state: str, error: str, at: datetime) -> None:
+        """The job is over, and its answers were not found; from the first such look on it is looked for only so long."""
+        self._move("note_unfound", batch_id, provider_state=provider_state, error=error, at=at)
+
+    def hold(self, batch_id: str, provider_state: str | None, error: str, at: datetime) -> None:
+        """The answers exist, for all that is known, and cannot be had: a person decides. Records and dollars stay as they are."""
+        self._move("hold", batch_id, provider_state=provider_state, error=error, at=at)
+
+    def resume(self, batch_id: str, status: Literal["active", "ended"], at: datetime) -> None:
+        """Look again at a batch that was held: at its job, or only at the answers that are on the disk."""
+        self._move("resume", batch_id, status=status, at=at)
+
+    def hurry(self, batch_id: str, at: datetime) -> None:
+        """Let the deadline be now: the job is to be cancelled."""
+        self._move("hurry", batch_id, at=at)
 
     def mark_collected(self, batch_id: str, at: datetime) -> None:
         self._move("mark_collected", batch_id, at=at)
 
-    def cancel_unsent(self, batch_id: str, status: Status, at: datetime) -> None:
-        """Give up a batch that the provider does not have; its records are free again. `status`: reserved, or submitting and looked for."""
-        self._move("mark_cancelled", batch_id, status=status, at=at)
+    def give_up(self, batch_id: str, status: Status, settled_usd: Decimal | None, error: str | None, at: datetime) -> None:
+        """Give up a batch that is in `status`; its records are free again, and its dollars but for `settled_usd`."""
+        self._move("mark_cancelled", batch_id, status=status, settled_usd=settled_usd, error=error, at=at)
         self.release_records(batch_id)
 
     # -- with the answers ------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ SELECT pg_advisory_xact_lock(hashtext('medallion genai budget'))
 SELECT coalesce(sum(coalesce(settled_usd, reserved_usd)), 0) AS all_usd,
        coalesce(sum(coalesce(settled_usd, reserved_usd)) FILTER (WHERE task_key = %(task_key)s), 0) AS task_usd
 FROM ops.active_batches
-WHERE status <> 'cancelled' AND (settled_usd IS NULL OR coalesce(submitted_at, created_at) >= %(day)s)
+WHERE (settled_usd IS NULL AND status <> 'cancelled') OR (settled_usd IS NOT NULL AND coalesce(submitted_at, created_at) >= %(day)s)
 
 -- name: claim_records
 INSERT INTO ops.inflight_records (record_key, batch_id)
@@ -29,13 +29,13 @@ COPY ops.batch_record_keys (batch_id, record_key, task_id, attempt, item_token) 
 
 -- name: read_batch
 SELECT batch_id, created_at, status, mode, task_key, prompt_id, tasks_batch_id, model, fingerprint, request_count, estimated_tokens,
-       reserved_usd, settled_usd, deadline_at, submit_attempts, submitted_at, retry_at, provider_name, provider_state, output_file,
+       reserved_usd, settled_usd, deadline_at, submit_attempts, submitted_at, retry_at, provider_name, provider_state, input_file, output_file,
        ended_at, error
 FROM ops.active_batches WHERE batch_id = %(batch_id)s
 
 -- name: list_batches
 SELECT batch_id, created_at, status, mode, task_key, prompt_id, tasks_batch_id, model, fingerprint, request_count, estimated_tokens,
-       reserved_usd, settled_usd, deadline_at, submit_attempts, submitted_at, retry_at, provider_name, provider_state, output_file,
+       reserved_usd, settled_usd, deadline_at, submit_attempts, submitted_at, retry_at, provider_name, provider_state, input_file, output_file,
        ended_at, error
 FROM ops.active_batches
 WHERE (%(statuses)s::text[] IS NULL OR status = ANY(%(statuses)s))
@@ -43,7 +43,7 @@ ORDER BY created_at, batch_id LIMIT %(limit)s
 
 -- name: list_latest
 SELECT batch_id, created_at, status, mode, task_key, prompt_id, tasks_batch_id, model, fingerprint, request_count, estimated_tokens,
-       reserved_usd, settled_usd, deadline_at, submit_attempts, submitted_at, retry_at, provider_name, provider_state, output_file,
+       reserved_usd, settled_usd, deadline_at, submit_attempts, submitted_at, retry_at, provider_name, provider_state, input_file, output_file,
        ended_at, error
 FROM ops.active_batches
 WHERE %(task_key)s::text IS NULL OR task_key = %(task_key)s
@@ -64,7 +64,8 @@ SELECT pg_advisory_unlock(hashtext('medallion genai ' || %(batch_id)s))
 
 -- name: mark_submitting
 UPDATE ops.active_batches
-SET status = 'submitting', submit_attempts = submit_attempts + 1, submitted_at = %(at)s, retry_at = NULL, updated_at = %(at)s
+SET status = 'submitting', submit_attempts = submit_attempts + 1, submitted_at = %(at)s, input_file = %(input_file)s, retry_at = NULL,
+    updated_at = %(at)s
 WHERE batch_id = %(batch_id)s AND status IN ('reserved', 'submitting')
 
 -- name: mark_refused
@@ -82,10 +83,11 @@ UPDATE ops.active_batches SET error = %(error)s, retry_at = %(retry_at)s, update
 WHERE batch_id = %(batch_id)s AND status = 'submitting'
 
 -- name: mark_active
+-- A batch that was refused may have a job all the same: the refusal came after the job.
 UPDATE ops.active_batches
 SET status = 'active', provider_name = %(provider_name)s, provider_state = NULL, error = NULL, retry_at = NULL,
     deadline_at = %(deadline_at)s, updated_at = %(at)s
-WHERE batch_id = %(batch_id)s AND status = 'submitting'
+WHERE batch_id = %(batch_id)s AND (status = 'submitting' OR (status = 'reserved' AND submit_attempts > 0))
 
 -- name: note_state
 UPDATE ops.active_batches SET provider_state = %(provider_state)s, updated_at = %(at)s
@@ -97,9 +99,23 @@ SET status = 'ended', provider_state = %(provider_state)s, output_file = %(outpu
     updated_at = %(at)s
 WHERE batch_id = %(batch_id)s AND status IN ('reserved', 'submitting', 'active')
 
--- name: mark_lost
-UPDATE ops.active_batches SET provider_state = %(provider_state)s, output_file = NULL, error = %(error)s, updated_at = %(at)s
-WHERE batch_id = %(batch_id)s AND status = 'ended'
+-- name: note_unfound
+UPDATE ops.active_batches
+SET provider_state = %(provider_state)s, error = %(error)s, ended_at = coalesce(ended_at, %(at)s), updated_at = %(at)s
+WHERE batch_id = %(batch_id)s AND status = 'active'
+
+-- name: hold
+UPDATE ops.active_batches
+SET status = 'held', provider_state = %(provider_state)s, error = %(error)s, updated_at = %(at)s
+WHERE batch_id = %(batch_id)s AND status IN ('active', 'ended')
+
+-- name: resume
+UPDATE ops.active_batches
+SET status = %(status)s, error = NULL, ended_at = CASE WHEN %(status)s = 'ended' THEN ended_at END, updated_at = %(at)s
+WHERE batch_id = %(batch_id)s AND status = 'held'
+
+-- name: hurry
+UPDATE ops.active_batches SET deadline_at = %(at)s, updated_at = %(at)s WHERE batch_id = %(batch_id)s AND status = 'active'
 
 -- name: mark_collected
 UPDATE ops.active_batches SET status = 'collected', updated_at = %(at)s WHERE batch_id = %(batch_id)s AND status = 'ended'
@@ -110,8 +126,9 @@ SET status = CASE WHEN %(has_results)s THEN 'completed' ELSE 'failed' END, settl
 WHERE batch_id = %(batch_id)s AND status IN ('collected', 'completed', 'failed')
 
 -- name: mark_cancelled
-UPDATE ops.active_batches SET status = 'cancelled', updated_at = %(at)s
-WHERE batch_id = %(batch_id)s AND status = %(status)s AND status IN ('reserved', 'submitting')
+UPDATE ops.active_batches
+SET status = 'cancelled', settled_usd = %(settled_usd)s, error = coalesce(%(error)s, error), updated_at = %(at)s
+WHERE batch_id = %(batch_id)s AND status = %(status)s AND status IN ('reserved', 'submitting', 'active', 'ended', 'held')
 
 -- name: release_records
 DELETE FROM ops.inflight_records
@@ -154,7 +171,7 @@ ON CONFLICT ON CONSTRAINT failure_logs_once_key DO NOTHING
 -- name: cost_by_day
 SELECT coalesce(submitted_at, created_at)::date AS day, task_key, model, mode, count(*) AS batches, sum(request_count) AS requests,
        coalesce(sum(settled_usd), 0) AS settled_usd, coalesce(sum(reserved_usd) FILTER (WHERE settled_usd IS NULL), 0) AS reserved_usd
-FROM ops.active_batches WHERE status <> 'cancelled'
+FROM ops.active_batches WHERE status <> 'cancelled' OR settled_usd IS NOT NULL
 GROUP BY 1, 2, 3, 4 ORDER BY 1 DESC, 2, 3, 4 LIMIT %(limit)s
 
 -- name: read_failure_logs

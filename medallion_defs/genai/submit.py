@@ -104,7 +104,8 @@ class _Sender:
         if waits:
             return waits
         try:
-            adopted = self._adopt() if self._batch.status == "submitting" else None
+            # A create call was made: whatever it answered, its job is looked for before another is made.
+            adopted = self._adopt() if self._batch.submit_attempts else None
             return adopted or self._send_requests()
         except (BusyError, RefusedError, UnknownOutcomeError, OSError) as error:
             return self._postpone(error)
@@ -123,16 +124,16 @@ class _Sender:
 
     def _adopt(self) -> Sent | None:
         """Take over the job that an earlier create call made; None when there certainly is none."""
-        names = self._client.find(self._batch.display_name)
+        names = self._client.find(self._batch.display_name, self._batch.input_file)
         if names:
             # Cancelled first: once the batch is active nobody looks for them again.
             for extra in names[1:]:
-                self._cancel(extra)
+                self._client.cancel_unless_over(extra)
             self._mark_active(names[0])
             more = f"; {len(names) - 1} more of its name are cancelled" if names[1:] else ""
             return self._sent("adopted", f"{names[0]}{more}")
         since = clock.now() - (self._batch.submitted_at or self._batch.created_at)
-        if since < timedelta(seconds=self._settings.genai.adopt_seconds):
+        if self._batch.status == "submitting" and since < timedelta(seconds=self._settings.genai.adopt_seconds):
             note = (
                 f"looked for at the provider and not found; another job is made {self._settings.genai.adopt_seconds:.0f} s after the call"
             )
@@ -140,19 +141,10 @@ class _Sender:
             return self._sent("unknown", note)
         return None
 
-    def _cancel(self, name: str) -> None:
-        try:
-            self._client.cancel(name)
-        except RefusedError as error:
-            # A job that is over cannot be cancelled any more.
-            if not error.is_wrong_request:
-                raise
-
     def _mark_active(self, name: str) -> None:
         """From here on the provider has it: only now its time runs."""
-        since = self._batch.submitted_at if self._batch.status == "submitting" else None
         now = clock.now()
-        deadline_at = (since or now) + timedelta(hours=self._settings.genai.deadline_hours)
+        deadline_at = (self._batch.submitted_at or now) + timedelta(hours=self._settings.genai.deadline_hours)
         self._state.mark_active(self._batch.batch_id, name, deadline_at, now)
 
     def _wait(self) -> Sent | None:
@@ -167,7 +159,7 @@ class _Sender:
 
     def _create(self, file_name: str) -> Sent:
         batch_id = self._batch.batch_id
-        self._state.mark_submitting(batch_id, clock.now())
+        self._state.mark_submitting(batch_id, file_name, clock.now())
         try:
             name = self._client.create(self._batch.model, file_name, self._batch.display_name)
         except UnknownOutcomeError as error:

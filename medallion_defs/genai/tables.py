@@ -4,10 +4,11 @@
     submitting  a create call is, or was, under way: only the provider knows whether there is a job
     active      the provider has the job `provider_name`
     ended       the provider is done with it, well or badly
+    held        the provider is done with it, and the answers that it must have are not to be had: a person decides
     collected   its requests and answers are an item in bronze
     completed   every record has its outcome
     failed      the same, and the provider gave no results at all
-    cancelled   given up before anything was sent
+    cancelled   given up: before it was sent, or by a person
 
 Changed by `state.py` only.
 """
@@ -30,9 +31,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 METADATA = MetaData()
-STATUSES = ("reserved", "submitting", "active", "ended", "collected", "completed", "failed", "cancelled")
+STATUSES = ("reserved", "submitting", "active", "ended", "held", "collected", "completed", "failed", "cancelled")
 # Only what somebody still has to do something about is looked at again and again.
-_OPEN = text("status IN ('reserved', 'submitting', 'active', 'ended', 'collected')")
+_OPEN = text("status IN ('reserved', 'submitting', 'active', 'ended', 'held', 'collected')")
 
 
 def _now(name: str) -> Column[object]:
@@ -66,7 +67,8 @@ ACTIVE_BATCHES = Table(
     Column("retry_at", DateTime(timezone=True), comment="not to be sent before: the provider or the limiter said so"),
     Column("provider_name", Text),
     Column("provider_state", Text),
-    Column("output_file", Text, comment="the result file at the provider"),
+    Column("input_file", Text, comment="the request file at the provider: by it, too, a lost job is found"),
+    Column("output_file", Text, comment="the result file at the provider; the name of the job when the answers are inside of it"),
     Column("ended_at", DateTime(timezone=True)),
     Column("error", Text),
     UniqueConstraint("fingerprint"),

@@ -3,7 +3,7 @@ SELECT DISTINCT batch.batch_id
 FROM silver.tasks_todo AS todo
 JOIN ops.batch_record_keys AS record USING (task_id)
 JOIN ops.active_batches AS batch ON batch.batch_id = record.batch_id
-WHERE todo.file_id = ANY (%(file_ids)s) AND batch.status IN ('reserved', 'submitting', 'active', 'ended', 'collected')
+WHERE todo.file_id = ANY (%(file_ids)s) AND batch.status IN ('reserved', 'submitting', 'active', 'ended', 'held', 'collected')
 ORDER BY batch.batch_id
 
 -- name: exchanges

@@ -39,6 +39,8 @@ from medallion_defs.ops.ledger import Ledger
 
 SOURCE_TYPES = ("gemini_batch", "gemini_online")
 _SQL = load_queries("medallion_defs.labeling.models", "answers.sql")
+# How a job ends that gave no results: by the provider, or by us.
+_UNPAID = frozenset({"FAILED", "CANCELLED", "EXPIRED", "DEADLINE", "VANISHED", "REFUSED", "LOST"})
 
 
 class UnknownBatchError(TerminalError):
@@ -154,15 +156,20 @@ def report_batch(settings: Settings, tasks: Mapping[str, Task], batch_id: str) -
         return _Answers(connection, settings, tasks, batch_id, path[1], "report").report()
 
 
-def cancel_unsent(connection: psycopg.Connection, batch: GenaiBatch) -> None:
-    """Give up a batch that the provider does not have: its money and its records are free, and its tasks are asked anew at the next run.
+def give_up(connection: psycopg.Connection, batch: GenaiBatch, error: str | None = None) -> Decimal:
+    """Give up a batch: its records are free, and its tasks are asked again at the next run; return the dollars that stay spent.
+
+    A job that ended well was paid for, whatever became of its answers: its dollars are spent as they were reserved.
 
     Raises:
-        LostBatchError: it is not `batch.status`, or not unsent, any more.
+        LostBatchError: it is not `batch.status` any more, or came home meanwhile.
     """
+    is_paid = batch.status in ("ended", "held") and batch.provider_state not in _UNPAID
+    settled = batch.reserved_usd if is_paid else None
     with connection.transaction():
-        BatchState(connection).cancel_unsent(batch.batch_id, batch.status, clock.now())
+        BatchState(connection).give_up(batch.batch_id, batch.status, settled, error, clock.now())
         connection.execute(_SQL["finish_asked"], {"batch_id": batch.tasks_batch_id})
+    return settled or Decimal(0)
 
 
 def code_version(tasks: Mapping[str, Task]) -> str:

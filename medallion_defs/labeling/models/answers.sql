@@ -14,7 +14,7 @@ UPDATE silver.tasks_batches AS batch SET
     ) THEN 'open' ELSE 'processed' END
 WHERE batch_id = %(batch_id)s AND state = 'asked' AND NOT EXISTS (
     SELECT FROM ops.active_batches
-    WHERE tasks_batch_id = batch.batch_id AND status IN ('reserved', 'submitting', 'active', 'ended', 'collected'))
+    WHERE tasks_batch_id = batch.batch_id AND status IN ('reserved', 'submitting', 'active', 'ended', 'held', 'collected'))
 
 -- name: reopen
 -- Answers that are read once more: of tasks that have no result, or have the one that these answers gave.

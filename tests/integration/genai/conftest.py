@@ -146,6 +146,17 @@ def judge_task(output_model: type[BaseModel] = Verdict, code_version: str = "v1"
     return Task(spec, (profile,), code_version)
 
 
+def ask(transport: Transport, task: Task, polls: int = 1_000) -> None:
+    """Plan, ask, send, and look at what is under way so often, or until it is over; collect what is."""
+    for batch_id in runner.plan(transport.settings, task).batch_ids:
+        runner.process(transport.settings, task, batch_id)
+    transport.send()
+    for _ in range(polls):
+        if transport.state.list_batches("active"):
+            transport.poll()
+    transport.collect()
+
+
 def run_round(transport: Transport, task: Task, run_id: str = "run") -> list[BatchReport]:
     """Plan, ask, send, poll to the end, collect, parse, consolidate: one whole round of everything that is open."""
     for batch_id in runner.plan(transport.settings, task).batch_ids:

@@ -165,21 +165,6 @@ def test_a_state_that_nobody_has_heard_of_is_over_when_the_provider_says_done(tr
     assert not running.is_over
 
 
-def test_a_download_that_keeps_failing_holds_back_no_other_batch_and_ends_when_the_file_is_gone(transport: Transport) -> None:
-    bad, good = transport.reserve("a"), transport.reserve("b")
-    plant(transport, polls=0)
-    transport.send()
-    transport.poll()
-    del transport.provider.files[str(transport.read(bad).output_file)]
-    with pytest.raises(RefusedError):
-        transport.collect()
-    assert (end_of(transport, bad)[0], end_of(transport, good)[0]) == ("ended", "collected")
-    pass_time(transport, "ended_at", "49 hours")
-    [item] = transport.collect()
-    assert item.external_id == bad
-    assert end_of(transport, bad) == ("collected", "LOST")
-
-
 def test_a_duplicate_job_that_cannot_be_cancelled_just_now_is_not_forgotten(transport: Transport) -> None:
     batch_id = transport.reserve("a")
     plant(transport, CallFault(call="create", status=503, after_accept=True), CallFault(call="cancel", status=500), polls=100)
@@ -210,7 +195,7 @@ def test_a_batch_that_is_cancelled_while_it_is_uploaded_is_not_created(transport
 
     def cancel_meanwhile(path: Path, name: str, mime_type: str) -> str:
         if transport.read(cancelled).status == "reserved":
-            transport.state.cancel_unsent(cancelled, "reserved", clock.now())
+            transport.state.give_up(cancelled, "reserved", None, None, clock.now())
         return upload(path, name, mime_type)
 
     monkeypatch.setattr(transport.client, "upload", cancel_meanwhile)
@@ -326,7 +311,7 @@ def _describe_oddly(stored: StoredFile, odd: Mapping[str, Any], base_url: str) -
 
 def test_what_crashes_left_in_the_outbox_is_swept_after_a_day(transport: Transport) -> None:
     waiting, cancelled = transport.reserve("a"), transport.reserve("b")
-    transport.state.cancel_unsent(cancelled, "reserved", clock.now())
+    transport.state.give_up(cancelled, "reserved", None, None, clock.now())
     stray = outbox(transport, "never-reserved")
     stray.mkdir()
     assert sweep_outbox(transport.settings, transport.connection) == []

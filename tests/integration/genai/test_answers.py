@@ -19,7 +19,7 @@ from medallion_defs.labeling.models.answers import reparse
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
 from medallion_defs.ops.scope import Scope
-from tests.integration.genai.conftest import Transport, judge_task, parse, run_round
+from tests.integration.genai.conftest import Transport, ask, judge_task, parse, run_round
 from tests.integration.labeling.notes import make_due, outputs, put_notes, states
 
 
@@ -361,16 +361,6 @@ def test_an_absurd_bill_and_a_price_that_is_gone_hold_back_no_answer(
     assert report.success == 2
     [(settled, reserved)] = notes.execute("SELECT settled_usd, reserved_usd FROM ops.active_batches").fetchall()
     assert settled == pytest.approx(reserved)
-
-
-def ask(transport: Transport, task: Task) -> None:
-    """Everything up to the parse."""
-    for batch_id in runner.plan(transport.settings, task).batch_ids:
-        runner.process(transport.settings, task, batch_id)
-    transport.send()
-    while transport.state.list_batches("active"):
-        transport.poll()
-    transport.collect()
 
 
 def test_answers_that_cannot_be_read_are_not_taken_for_none(notes: psycopg.Connection, transport: Transport) -> None:

@@ -3,13 +3,16 @@
 import json
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 
+from medallion_defs.core import clock
 from medallion_defs.core.settings import Settings, load_settings
 from medallion_defs.genai.emulator_faults import CallFault, Faults, ItemFault
+from medallion_defs.genai.state import GenaiBatch
 from medallion_defs.labeling import runner
 from medallion_defs.labeling.registry import Task, load_tasks
 from tests.integration.commands import call
@@ -91,17 +94,80 @@ def test_a_batch_that_was_not_sent_is_given_up_and_asked_for_again(cli: Transpor
     assert "is given up" in call("genai", "cancel", batch.batch_id).output
     assert cli.state.list_batches("reserved") == []
     assert [report.success for report in run_round(cli, summaries)] == [3]
-    assert "is cancelled; one that is reserved, submitting or active" in str(call("genai", "cancel", batch.batch_id).exception)
+    assert "is cancelled; one whose answers are not in bronze" in str(call("genai", "cancel", batch.batch_id).exception)
 
 
-def test_a_batch_under_way_is_cancelled_at_the_provider(cli: Transport, summaries: Task) -> None:
-    cli.provider.faults = Faults(polls=100)
-    for tasks_batch in runner.plan(cli.settings, summaries).batch_ids:
-        runner.process(cli.settings, summaries, tasks_batch)
+def start(cli: Transport, task: Task, **faults: Any) -> GenaiBatch:
+    """Send the task's only batch; return it as the provider has it."""
+    cli.provider.faults = Faults.model_validate(faults)
+    for tasks_batch in runner.plan(cli.settings, task).batch_ids:
+        runner.process(cli.settings, task, tasks_batch)
     cli.send()
-    [batch] = cli.state.list_batches("active")
-    assert "cancelled by the provider" in call("genai", "cancel", batch.batch_id).output
-    assert cli.poll().ended == (batch.batch_id,)
+    [batch] = cli.state.list_batches("active", "submitting")
+    return batch
+
+
+def free(cli: Transport, batch_id: str) -> tuple[str, int, Decimal]:
+    """Status, records in flight, and dollars that are spent or reserved."""
+    [(in_flight,)] = cli.connection.execute("SELECT count(*) FROM ops.inflight_records").fetchall()
+    return cli.read(batch_id).status, in_flight, cli.state.read_committed("text.summarize", clock.now())[0]
+
+
+def test_a_batch_under_way_is_cancelled_at_the_provider_and_asked_again(cli: Transport, summaries: Task) -> None:
+    batch = start(cli, summaries, polls=100)
+    assert "is given up" in call("genai", "cancel", batch.batch_id).output
+    assert free(cli, batch.batch_id) == ("cancelled", 0, 0)
+    assert [job.state for job in cli.provider.jobs.values()] == ["BATCH_STATE_CANCELLED"]
+    cli.provider.faults = Faults()
+    assert [report.success for report in run_round(cli, summaries)] == [3]
+    assert json.loads(call("genai", "dead", "--json").output) == []
+
+
+@pytest.mark.parametrize(
+    ("called", "fault"),
+    [
+        ("get", {"status": 503}),
+        ("get", {"status": 403}),
+        ("get", {"body": "<html>"}),
+        ("cancel", {"status": 503}),
+        ("cancel", {"status": 403}),
+    ],
+)
+def test_cancel_frees_records_and_dollars_whatever_the_provider_says(
+    cli: Transport, summaries: Task, called: str, fault: dict[str, Any]
+) -> None:
+    batch = start(cli, summaries, polls=100, calls=[{"call": called, "times": 100, **fault}])
+    assert "is given up" in call("genai", "cancel", batch.batch_id).output
+    assert free(cli, batch.batch_id) == ("cancelled", 0, 0)
+    cli.provider.faults = Faults()
+    assert [report.success for report in run_round(cli, summaries)] == [3]
+
+
+def test_answers_that_were_ready_when_a_person_cancelled_are_collected(cli: Transport, summaries: Task) -> None:
+    batch = start(cli, summaries, polls=0)
+    cli.provider.poll(str(batch.provider_name))
+    assert "Its answers are collected" in call("genai", "cancel", batch.batch_id).output
+    assert [report.success for report in run_round(cli, summaries)] == [3]
+    assert cli.provider.calls.count("create") == 1
+
+
+def look_for_an_hour(cli: Transport) -> None:
+    cli.poll()
+    cli.poll()
+    cli.connection.execute("UPDATE ops.active_batches SET ended_at = ended_at - interval '1 hour'")
+    cli.poll()
+
+
+def test_a_held_batch_is_resumed_or_given_up_by_a_person(cli: Transport, summaries: Task) -> None:
+    batch = start(cli, summaries, polls=0, output="nowhere")
+    assert "one that is held can be resumed" in str(call("genai", "resume", batch.batch_id).exception)
+    look_for_an_hour(cli)
+    assert "no downloaded file" in str(call("genai", "resume", batch.batch_id, "--as-is").exception)
+    assert "looked at again" in call("genai", "resume", batch.batch_id).output
+    look_for_an_hour(cli)
+    assert cli.read(batch.batch_id).status == "held"
+    assert "count as spent" in call("genai", "cancel", batch.batch_id).output
+    assert free(cli, batch.batch_id) == ("cancelled", 0, batch.reserved_usd)
 
 
 def test_a_batch_whose_create_call_was_lost_is_looked_for_before_it_is_given_up(cli: Transport, summaries: Task) -> None:
