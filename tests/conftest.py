@@ -12,6 +12,7 @@ from psycopg import sql
 from medallion_defs.core.settings import Settings
 from medallion_defs.stack.migrate import migrate
 from medallion_defs.stack.postgres import EmbeddedPostgres
+from tests.browser import Browser, open_browser
 from tests.folders import fresh_server
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +26,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"REAL INPUT MISSING: no folder {folder}; this test says nothing without it.")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium for the tests of one module; see `tests/browser.py`."""
+    with open_browser() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from medallion_defs.core.access_settings import WebSettings
 from medallion_defs.core.content import SOURCES, content_names, is_task_key
 from medallion_defs.core.errors import ConfigurationError, describe_invalid
 from medallion_defs.core.sections import (
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     alerts: AlertSettings = AlertSettings()
     openlineage: OpenLineageSettings = OpenLineageSettings()
     genai: GenaiSettings = GenaiSettings()
+    web: WebSettings = WebSettings()
     curricular: Annotated[CurricularSettings | None, WrapValidator(note_invalid_pages)] = Field(
         None, description="The section of [curricular pages](../curricular-pages.md). Empty: that source is off."
     )

@@ -19,6 +19,9 @@ LOCATIONS = ("bronze", "silver", "gold")
 JSON_LOGS = ("--log-format", "json")
 """Of every Dagster process: its log file has one JSON object a line, with the keys of `core/logging.py`."""
 
+WEBSERVER = (sys.executable, "-m", "medallion_defs.stack.webserver")
+"""The command of the guarded web server; its options are those of `dagster-webserver`."""
+
 _LEFT_OPEN = "The host stopped while this run was in progress; closed by the next start of Medallion. Its work will be done by another run."
 
 

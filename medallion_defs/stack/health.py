@@ -8,6 +8,7 @@ import socket
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,22 @@ def read_health(graphql_url: str) -> Health:
         TransientError: the web server does not answer.
     """
     return judge_health(ask_graphql(graphql_url, _QUERY))
+
+
+def is_guarded(url: str) -> bool:
+    """Tell whether the web server at `url` refuses a request under a name that is not its own, as it must.
+
+    Raises:
+        TransientError: it does not answer.
+    """
+    request = urllib.request.Request(f"{url}/server_info", headers={"Host": "foreign.invalid"})
+    try:
+        urllib.request.urlopen(request, timeout=_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        return error.code == HTTPStatus.FORBIDDEN
+    except OSError as error:
+        raise TransientError(f"The Dagster web server at {url} does not answer: {error}") from error
+    return False
 
 
 def judge_health(data: dict[str, Any]) -> Health:

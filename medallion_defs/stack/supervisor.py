@@ -25,6 +25,7 @@ from medallion_defs.stack.child import Child, describe_exit, kill_left_over, sto
 from medallion_defs.stack.dagster_home import (
     JSON_LOGS,
     LOCATIONS,
+    WEBSERVER,
     code_server_command,
     home_folder,
     prepare_home,
@@ -32,7 +33,7 @@ from medallion_defs.stack.dagster_home import (
     write_workspace,
 )
 from medallion_defs.stack.databases import Databases, check_urls, is_dagster_database_ready, open_databases
-from medallion_defs.stack.health import accepts_connections, find_free_port, is_port_free, read_health
+from medallion_defs.stack.health import accepts_connections, find_free_port, is_guarded, is_port_free, read_health
 from medallion_defs.stack.lock import stack_lock
 from medallion_defs.stack.logs import ErrorRelay, cap_log
 from medallion_defs.stack.migrate import migrate
@@ -46,6 +47,7 @@ _LOOP_SECONDS = 0.25
 _DEATHS_FORGOTTEN_SECONDS = 600.0
 _MOST_DEATHS = 6
 _POSTGRES = "Postgres"
+_UNGUARDED = "This Dagster is not one that Medallion can guard; install the versions of requirements.lock."
 
 
 class StopAskedError(Exception):
@@ -193,7 +195,7 @@ class Supervisor:
             for location, socket in self.sockets.items()
         ]
         closer = make("left-runs", [sys.executable, "-m", "medallion_defs.stack.dagster_home"])
-        web = [str(scripts / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(self.port), *workspace, *JSON_LOGS]
+        web = [*WEBSERVER, "-h", "127.0.0.1", "-p", str(self.port), *workspace, *JSON_LOGS]
         daemon = [str(scripts / "dagster-daemon"), "run", *workspace, *JSON_LOGS]
         self.children = [*servers, make("daemon", daemon), make("web", web)]
         self.relays = {child.name: ErrorRelay.from_now(child.log) for child in self.children}
@@ -207,6 +209,8 @@ class Supervisor:
             return False
         for location, message in health.broken.items():
             raise TransientError(f"The code location {location} does not load: {message}")
+        if not is_guarded(self.url):
+            raise ConfigurationError(f"The web server at {self.url} answers requests of foreign pages. {_UNGUARDED}")
         return health.is_healthy
 
     def _wait(self, what: str, is_done: Callable[[], bool], watched: Sequence[Child] = ()) -> None:

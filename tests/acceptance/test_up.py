@@ -1,5 +1,7 @@
 """`medallion up` as people use it: it starts, survives the death of any of its processes, and leaves none behind."""
 
+import contextlib
+import json
 import os
 import shutil
 import signal
@@ -7,15 +9,18 @@ import subprocess
 import sysconfig
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
 from medallion_defs.core.errors import TransientError
 from medallion_defs.core.settings import Settings
-from medallion_defs.stack.health import read_health
+from medallion_defs.stack.health import is_guarded, read_health
 from medallion_defs.stack.running import RunningStack, await_start, running_stack, start_up, stop_up
 from medallion_defs.stack.state import StackState
 from tests.conftest import ROOT
@@ -97,6 +102,25 @@ def test_all_three_locations_are_loaded_and_the_daemon_is_alive(stack: RunningSt
     assert {entry["name"] for entry in locations["locationEntries"]} == {"bronze", "silver", "gold"}
     assert read_health(stack.graphql_url).is_healthy
     assert set(stack.state.children) == CHILDREN
+
+
+def test_a_foreign_name_and_a_foreign_page_are_refused(stack: RunningStack) -> None:
+    assert is_guarded(stack.url)
+    body = json.dumps({"query": 'mutation { setConcurrencyLimit(concurrencyKey: "foreign", limit: 1) }'}).encode()
+    for headers in ({"Host": "rebound.test"}, {"Origin": "http://127.0.0.1:1"}):
+        request = urllib.request.Request(stack.graphql_url, body, {"Content-Type": "application/json", **headers})
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=60)
+        assert refused.value.code == 403
+
+
+def test_the_stack_listens_on_one_port(stack: RunningStack) -> None:
+    listening: set[int] = set()
+    for pid in (stack.process.pid, *pids(stack.state).values()):
+        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):  # a run's worker that has ended
+                listening |= {socket.laddr[1] for socket in process.net_connections("inet") if socket.status == "LISTEN"}
+    assert listening == {int(stack.url.rpartition(":")[2])}
 
 
 def test_a_second_up_on_the_same_folder_is_refused_in_one_sentence(stack: RunningStack) -> None:
