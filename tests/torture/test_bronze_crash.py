@@ -7,6 +7,7 @@ protocol on purpose shows that the harness sees such bugs.
 
 import errno
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -290,3 +291,30 @@ def test_a_disk_that_is_really_full_gives_one_clear_error_and_publishing_goes_on
         check_publisher(mount, set())
     finally:
         os.system(f"umount {mount}")
+
+
+def open_with(root: Path, descriptors: int) -> bool:
+    """Publish with so few free descriptors; whether they were enough. What is not must be one clear error."""
+
+    def child(root: Path, acknowledge: Callable[[str], None]) -> None:
+        highest = max(int(path.name) for path in Path("/dev/fd").iterdir())
+        while (last := os.open(os.devnull, os.O_RDONLY)) < highest:
+            pass  # numbers that are free below the highest would not count
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last + descriptors, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        publish_groups(root, acknowledge)
+        acknowledge("all")
+
+    struck, acknowledged = run_child(child, root, "none", -1)
+    assert struck  # with a call number below zero that only says that the child ended as it should
+    check_publisher(root, acknowledged - {"all"})
+    return "all" in acknowledged
+
+
+def test_a_publisher_out_of_file_descriptors_fails_in_one_sentence_and_loses_nothing(folder: Path) -> None:
+    results = []
+    for descriptors in range(1, 20):
+        root = folder / str(descriptors)
+        root.mkdir()
+        results.append(open_with(root, descriptors))
+    assert results == sorted(results), "more descriptors never hurt"
+    assert (results[0], results[-1]) == (False, True)

@@ -158,3 +158,18 @@ def test_a_stale_worker_writes_nothing_while_another_still_works(notes: psycopg.
     assert events(notes) == [("attempt", 1)]
     expire_leases(notes)
     assert runner.run(settings, shout_task()).events == {"succeeded": 1}
+
+
+def test_a_renewal_of_a_lost_lease_does_not_lengthen_the_lease_of_its_new_holder(notes: psycopg.Connection, settings: Settings) -> None:
+    put_notes(notes, "hello")
+    [batch_id] = runner.plan(settings, shout_task()).batch_ids
+    lost = claim(notes, batch_id)
+    expire_leases(notes)
+    assert lost is not None
+    assert claim(notes, batch_id) is not None
+    until = lease_until(notes)
+    for act in (lambda: leases.renew(notes, lost, 3_600), lambda: leases.give_back(notes, lost), lambda: leases.finish(notes, lost)):
+        with pytest.raises(LostLeaseError):
+            act()
+        notes.rollback()
+    assert lease_until(notes) == until

@@ -227,6 +227,15 @@ def test_a_young_folder_is_listed_again_because_its_stamp_may_still_be_shared(
     assert (work["listed"], work["opened"]) == (2, 1)
 
 
+def test_a_stamp_exactly_as_old_as_the_settling_time_may_still_be_shared() -> None:
+    now = 1_000.0
+    border = int((now - discovery.SETTLE_SECONDS) * 1e9)
+    assert not discovery.are_settled((1, border, border), now)
+    assert not discovery.are_settled((1, border - 1, border), now), "the younger of the two stamps counts"
+    assert discovery.are_settled((1, border - 1, border - 1), now)
+    assert not discovery.are_settled(None, now)
+
+
 def test_invariant_13_an_index_is_read_from_where_it_was_left(db: psycopg.Connection, bronze: Path, work: dict[str, int]) -> None:
     for n in range(50):
         publish(bronze, make_item(f"{n:02}.csv"))

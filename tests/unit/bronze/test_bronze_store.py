@@ -160,6 +160,32 @@ def test_a_damaged_current_revision_is_an_error_and_not_an_absent_item(store: Lo
         store.current("events", "a")
 
 
+def test_what_a_group_means_to_append_is_part_of_what_its_sync_makes_durable(
+    publish: Publish, bronze: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[tuple[bool, bool]] = []
+    real = disk.sync_file_system
+
+    def look_and_sync(fd: int) -> None:
+        there.append(("lines.jsonl" in os.listdir(fd), (bronze / "events" / "a").exists()))
+        real(fd)
+
+    monkeypatch.setattr(local, "sync_file_system", look_and_sync)
+    publish(("a", b"1"))
+    assert there == [(True, False)], "the intent is written before the sync, and the sync comes before the first rename"
+
+
+def test_an_intent_whose_line_is_not_that_of_the_item_in_place_is_not_appended(publish: Publish, bronze: Path) -> None:
+    [published] = publish(("a", b"1"))
+    line = (bronze / "events" / "_index.jsonl").read_bytes()
+    left = bronze / ".staging" / "events" / "0123456789abcdef"
+    left.mkdir()
+    (left / "lines.jsonl").write_bytes(line.replace(published.item.content_sha256.encode(), b"0" * 64))
+    publish(("b", b"2"))
+    assert index_items(bronze)[0].content_sha256 == published.item.content_sha256
+    assert [item.external_id for item in index_items(bronze)] == ["a", "b"]
+
+
 def test_a_torn_last_index_line_is_cut_before_the_next_append(publish: Publish, bronze: Path, store: LocalStore) -> None:
     publish(("a", b"1"))
     with (bronze / "events" / "_index.jsonl").open("ab") as index:
