@@ -16,7 +16,8 @@ from medallion_defs.core import db
 from medallion_defs.core.sections import SourceRetention
 from medallion_defs.core.settings import Settings
 from medallion_defs.ops.file_ingestion import DatasetIngestion
-from medallion_defs.ops.ledger import Ledger, Retained
+from medallion_defs.ops.ledger import Ledger
+from medallion_defs.ops.ledger_values import Retained
 from medallion_defs.ops.references import find_references, find_traced
 from medallion_defs.ops.removal_ledger import RemovalLedger
 from medallion_defs.ops.retention import RetentionLine, Verdict, decide, summarize

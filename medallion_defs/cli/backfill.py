@@ -20,9 +20,9 @@ from medallion_defs.gold.contract import Enrichment
 from medallion_defs.gold.enrich_run import Step, follow_scope
 from medallion_defs.gold.reconcile import measure as measure_gold
 from medallion_defs.locations.silver import load_contents
-from medallion_defs.ops.ledger import Extent
+from medallion_defs.ops.ledger_values import Extent
 from medallion_defs.ops.scope import RunScope, Scope, parse_scope, parse_time
-from medallion_defs.silver.backfill import is_tried_whole, left_behind, load_history, measure
+from medallion_defs.silver.backfill import left_behind, load_history, measure
 from medallion_defs.silver.load_run import LoadReport, SilverContent
 from medallion_defs.stack.databases import database_at_hand
 
@@ -106,8 +106,7 @@ def _backfill_silver(settings: Settings, content: SilverContent, part: Scope, be
     extent, run_id = measure(settings, content, part, before), f"cli-{uuid4()}"
     typer.echo(f"{run_id}: {_describe(extent)}. If it is stopped, this does the rest:\n  {again}")
     for batch in left_behind(settings, content):
-        what = "comes first" if is_tried_whole(batch) else "killed its worker twice: the sensor tries its items again, in smaller batches"
-        typer.echo(f"{batch.batch_id}, {batch.items:,} items that a killed backfill left, {what}")
+        typer.echo(f"{batch.batch_id}, {batch.items:,} items that a killed backfill left, comes first")
     reports: list[LoadReport] = []
     for batch_id, report in load_history(settings, content, part, before, run_id):
         reports.append(report)

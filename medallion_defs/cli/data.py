@@ -18,7 +18,8 @@ from medallion_defs.core.settings import Settings, load_settings
 from medallion_defs.labeling.labels import trace as label_trace
 from medallion_defs.ops.file_ingestion import Status
 from medallion_defs.ops.lateness import LAYERS, Finding, SourceFacts, Verdict, judge_source, judge_watch, read_source_facts, read_verdicts
-from medallion_defs.ops.ledger import Ledger, LedgerFilter
+from medallion_defs.ops.ledger import Ledger
+from medallion_defs.ops.ledger_values import LedgerFilter
 from medallion_defs.ops.lineage import EXAMPLES, ItemTrace, LineageSpec, Trace, trace_bronze, trace_gold, trace_silver
 from medallion_defs.stack.databases import database_at_hand
 

@@ -16,7 +16,8 @@ from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import load_settings
 from medallion_defs.gold.report import unmatched_of
 from medallion_defs.ops.file_ingestion import Status
-from medallion_defs.ops.ledger import Ledger, LedgerFilter
+from medallion_defs.ops.ledger import Ledger
+from medallion_defs.ops.ledger_values import LedgerFilter
 from medallion_defs.ops.run_manifest import Unmatched, read_manifest
 from medallion_defs.ops.summary import RunStatus, list_runs, summarize_run
 from medallion_defs.stack.databases import database_at_hand

@@ -12,7 +12,7 @@ from rich.tree import Tree
 from medallion_defs.core.timing import format_duration
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.lateness import Finding, SourceFacts
-from medallion_defs.ops.ledger import StatusCount
+from medallion_defs.ops.ledger_values import StatusCount
 from medallion_defs.ops.lineage import Item, ItemTrace, Record, TableRows, Trace
 
 _STATUSES = ("pending", "claimed", "loaded", "retrying", "dead", "refused", "withdrawn", "removed")

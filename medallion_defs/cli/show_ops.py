@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from medallion_defs.ops.ledger import Page
+from medallion_defs.ops.ledger_values import Page
 from medallion_defs.ops.summary import ItemError, RunLine, RunPage, RunSummary, Stage
 
 _COUNTS = ("read", "created", "updated", "unchanged", "duplicate", "rejected")

@@ -118,6 +118,12 @@ class SourceSettings(Section):
     max_in_flight: Count = Field(2, description="Most microbatches of the source claimed at a time, those of backfills apart.")
     max_attempts: Count = Field(3, description="Tries per item and code version before it is dead.")
     retry_seconds: float = Field(30.0, ge=0, le=DAY_SECONDS, description="Wait before the first retry; doubles with each further one.")
+    max_item_seconds: float = Field(
+        600.0,
+        gt=0,
+        le=DAY_SECONDS,
+        description="Longest reading of one item; past it its worker is ended, the item fails, and the others go on.",
+    )
     max_rejected_share: Share = Field(0.5, description="An item with a larger share of rejected records is refused whole.")
     warn_rejected_share: Share = Field(0.01, description="The asset check warns above this share of rejected records.")
     warn_flagged_share: Share = Field(0.2, description="The asset check warns above this share of flagged rows.")

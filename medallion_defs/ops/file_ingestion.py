@@ -1,14 +1,12 @@
 """`DatasetIngestion`: one row of the ledger as a value, and every way in which it may change.
 
 What belongs here: translation from a bronze item, the state machine of an item's life (each transition returns a
-new value), back-off, and the grouping into microbatches. What does not: SQL (`ledger.py`), the clock (time is
-passed in) and any file. The `silver_*` columns describe the last attempt, `batch_id` the microbatch that made it.
+new value). What does not: SQL (`ledger.py`), the clock (time is passed in), any file, what the end of a run costs
+(`endings.py`) and the grouping into microbatches (`microbatches.py`). The `silver_*` columns describe the last attempt,
+`batch_id` the microbatch that made it.
 """
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, timedelta
-from operator import attrgetter
 from typing import Literal
 from uuid import UUID
 
@@ -17,16 +15,13 @@ import msgspec
 from medallion_defs.core import ids
 from medallion_defs.core.errors import TerminalError
 from medallion_defs.core.sections import SourceSettings
+from medallion_defs.ops.endings import RETRY_CAP, Ending, describe_error, retry_delay, storable_text
 from medallion_defs.ops.item import BronzeItem
 from medallion_defs.ops.tombstone import FORGET, Tombstone, forgotten_directory, hashed_id
 
 Status = Literal["refused", "pending", "claimed", "loaded", "retrying", "dead", "withdrawn", "removed"]
 
 REFUSED_REVISION = 0
-RETRY_CAP = timedelta(hours=1)
-MESSAGE_CHARACTERS = 4000
-WORKER_DIED = "WorkerDied"
-NOT_STARTED = "RunNotStarted"
 _INT4_MAX, _INT8_MAX = 2**31 - 1, 2**63 - 1
 
 
@@ -148,7 +143,7 @@ class DatasetIngestion(msgspec.Struct, frozen=True, kw_only=True):
         cls, source_type: str, external_id: str, filename: str, error: BaseException, at: datetime, run_id: str | None = None
     ) -> "DatasetIngestion":
         """Return the row of a landing file that bronze could not take. Revision 0: what gets published later starts at 1."""
-        clean_id = _storable_text(external_id)
+        clean_id = storable_text(external_id)
         return cls(
             file_id=ids.file_id(source_type, clean_id, REFUSED_REVISION),
             run_id=run_id,
@@ -156,7 +151,7 @@ class DatasetIngestion(msgspec.Struct, frozen=True, kw_only=True):
             external_id=clean_id,
             revision=REFUSED_REVISION,
             bronze_error=describe_error(error)["message"],
-            bronze_filename=_storable_text(filename),
+            bronze_filename=storable_text(filename),
             bronze_ingest_end_time=at,
             bronze_can_promote=False,
             created_at=at,
@@ -210,7 +205,7 @@ class DatasetIngestion(msgspec.Struct, frozen=True, kw_only=True):
     def withdrawn(self, reason: str, at: datetime) -> "DatasetIngestion":
         """A person takes the item back: nothing of it is to be in silver, and nobody loads it."""
         return msgspec.structs.replace(
-            self, bronze_can_promote=False, bronze_withdrawn_at=at, bronze_withdrawn_reason=_storable_text(reason), updated_at=at
+            self, bronze_can_promote=False, bronze_withdrawn_at=at, bronze_withdrawn_reason=storable_text(reason), updated_at=at
         )
 
     def reinstated(self, at: datetime) -> "DatasetIngestion":
@@ -300,17 +295,30 @@ class DatasetIngestion(msgspec.Struct, frozen=True, kw_only=True):
         """The attempt failed: try again later, or never when the error is terminal or the attempts are used up."""
         return self._resolved(describe_error(error), at, settings, is_final=isinstance(error, TerminalError))
 
-    def released(self, at: datetime, settings: SourceSettings) -> "DatasetIngestion":
-        """The run of the microbatch ended and said nothing of the item: its worker died, or the run never reached the item.
+    def released(self, at: datetime, settings: SourceSettings, ending: Ending) -> "DatasetIngestion":
+        """The run of the microbatch ended and said nothing of the item; `endings.py` has the rule of what that costs.
 
-        A run that never reached it costs no attempt. So that a machine on which no run can start is not kept busy with
-        starting them, the wait then grows with the time that the item has been waiting already.
+        So that a machine on which no run can start is not kept busy with starting them, an item whose run never began waits a
+        quarter of the time that it has been waiting already.
         """
-        row = msgspec.structs.replace(self._resolved(self._silence(), at, settings, is_final=False), batch_id=None)
-        if self.is_started or row.retry_at is None:
-            return row
-        wait = max(timedelta(seconds=settings.retry_seconds), (at - self.created_at) / 4)
-        return msgspec.structs.replace(row, retry_at=at + min(wait, RETRY_CAP))
+        if ending.kind == "stopped":
+            return msgspec.structs.replace(self.unstarted(at), batch_id=None)
+        tries = self.attempts - self.is_started
+        if ending.charges(is_started=self.is_started):
+            row = msgspec.structs.replace(self, attempts=tries + 1, batch_id=None)
+            errors = ending.describe(at, is_started=self.is_started)
+            return row._resolved(errors, at, settings, is_final=False)
+        wait = timedelta(seconds=settings.retry_seconds)
+        if ending.kind == "died" and not self.is_started:
+            wait = max(wait, (at - self.created_at) / 4)
+        again_at = at + min(wait, RETRY_CAP)
+        errors = ending.describe(again_at, is_started=self.is_started)
+        row = msgspec.structs.replace(self, attempts=tries, batch_id=None)._resolved(errors, at, settings, is_final=False)
+        return msgspec.structs.replace(row, retry_at=again_at)
+
+    def unstarted(self, at: datetime) -> "DatasetIngestion":
+        """As it was when it was claimed: the attempt that began is not counted."""
+        return msgspec.structs.replace(self._without_attempt(at), attempts=self.attempts - self.is_started)
 
     def requeued(self, at: datetime) -> "DatasetIngestion":
         """Back to pending with all attempts: somebody asked for it, or the code that failed on it has changed."""
@@ -356,15 +364,6 @@ class DatasetIngestion(msgspec.Struct, frozen=True, kw_only=True):
             retry_at=None if is_dead else at + retry_delay(self.attempts, settings.retry_seconds),
         )
 
-    def _silence(self) -> dict[str, str]:
-        if self.is_started:
-            text = (
-                f"The worker died (run {self.silver_run_id}, attempt {self.attempts}) before it could say what became of this item. "
-                "Its run's log and the machine's memory are the places to look."
-            )
-            return {"error_type": WORKER_DIED, "message": text}
-        return {"error_type": NOT_STARTED, "message": "The run of the microbatch ended before it started on this item. See the run's log."}
-
     # -- gold ------------------------------------------------------------------------------------------------------
 
     def gold_finished(self, result: GoldResult) -> "DatasetIngestion":
@@ -383,60 +382,9 @@ class DatasetIngestion(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def retry_delay(attempts: int, retry_seconds: float) -> timedelta:
-    """Return the wait after the `attempts`-th try: `retry_seconds`, doubled with each further try, at most an hour."""
-    # The exponent is capped before the power: 2.0 ** 2000 is an OverflowError.
-    return min(timedelta(seconds=retry_seconds * 2.0 ** min(max(attempts - 1, 0), 16)), RETRY_CAP)
-
-
-def describe_error(error: BaseException) -> dict[str, str]:
-    """Return `{error_type, message}` as the ledger keeps it: at most 4,000 characters, and none that Postgres refuses."""
-    message = _storable_text(str(error))[:MESSAGE_CHARACTERS]
-    return {"error_type": type(error).__name__, "message": message or "(no message)"}
-
-
-def plan_batches(items: Iterable[DatasetIngestion], settings: SourceSettings, room: int) -> list[list[DatasetIngestion]]:
-    """Group `items`, oldest first, into at most `room` microbatches within `max_items` and `max_bytes`.
-
-    One item above `max_bytes` goes alone. Items whose worker died are tried again in ever smaller batches, the last
-    attempt alone: one poison item of 500 must not take the other 499 down with it.
-    """
-    streams: dict[int, list[DatasetIngestion]] = {}
-    for item in sorted(items, key=attrgetter("created_at", "file_id")):
-        streams.setdefault(_most_items(item, settings), []).append(item)
-    batches = [batch for most, stream in streams.items() for batch in _cut(stream, most, settings.max_bytes)]
-    return sorted(batches, key=lambda batch: (batch[0].created_at, batch[0].file_id))[:room]
-
-
-def _most_items(item: DatasetIngestion, settings: SourceSettings) -> int:
-    if (item.silver_errors or {}).get("error_type") != WORKER_DIED:
-        return settings.max_items
-    left = 1 - item.attempts / max(settings.max_attempts - 1, 1)
-    return max(1, round(math.pow(settings.max_items, left)))
-
-
-def _cut(items: Sequence[DatasetIngestion], most_items: int, most_bytes: int) -> Iterator[list[DatasetIngestion]]:
-    batch: list[DatasetIngestion] = []
-    size = 0
-    for item in items:
-        item_bytes = item.bronze_bytes or 0
-        if batch and (len(batch) == most_items or size + item_bytes > most_bytes):
-            yield batch
-            batch, size = [], 0
-        batch.append(item)
-        size += item_bytes
-    if batch:
-        yield batch
-
-
-def _storable_text(text: str) -> str:
-    """Replace what Postgres text cannot hold: NUL, and halves of surrogate pairs (file names that are not UTF-8)."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "␀")
-
-
 def _require_storable(item: BronzeItem) -> None:
     texts = (item.source_type, item.external_id, item.directory, item.filename, item.content_sha256, item.run_id or "")
-    if any(_storable_text(text) != text for text in texts):
+    if any(storable_text(text) != text for text in texts):
         raise TerminalError(f"{item.path!r}: a text of the item holds a NUL or a broken character.")
     if not 1 <= item.revision <= _INT4_MAX or not 0 <= item.bytes <= _INT8_MAX:
         raise TerminalError(f"{item.path!r}: revision {item.revision} or size {item.bytes} is out of range.")

@@ -14,8 +14,10 @@ import psycopg
 
 from medallion_defs.core import clock
 from medallion_defs.core.sections import SourceSettings
-from medallion_defs.ops.ledger import BatchInUseError, Ledger, OpenBatch
-from medallion_defs.ops.run_requests import WORK_TAG, PastRun, past_runs
+from medallion_defs.ops.dagster_runs import ending_of
+from medallion_defs.ops.ledger import BatchInUseError, Ledger
+from medallion_defs.ops.ledger_values import OpenBatch
+from medallion_defs.ops.run_requests import WORK_TAG, past_runs
 
 # A backfill starts on what it claimed in a moment. Only then does it hold the lock that says so.
 _BACKFILL_STARTS_WITHIN = timedelta(minutes=1)
@@ -69,7 +71,7 @@ def waiting_batches(tick: Tick, claim_by: SourceSettings | None) -> Iterator[Ope
             if not _is_at_work(ledger, batch, now):
                 yield batch
         elif not any(run.is_live for run in runs):
-            _release(tick, batch, runs[0])
+            _release(tick, batch, runs[0].run_id)
 
 
 def request_for(tick: Tick, batch: OpenBatch, partition_key: str | None = None, **config: str) -> dg.RunRequest:
@@ -90,16 +92,20 @@ def _is_at_work(ledger: Ledger, batch: OpenBatch, now: datetime) -> bool:
     return is_about_to_start or ledger.is_in_use(batch.batch_id)
 
 
-def _release(tick: Tick, batch: OpenBatch, run: PastRun) -> None:
+def _release(tick: Tick, batch: OpenBatch, run_id: str) -> None:
     """Take back what an ended run left claimed."""
+    ending = ending_of(tick.context.instance, run_id)
     try:
         with tick.connection.transaction():
-            released = Ledger(tick.connection).release_batch(batch.batch_id, tick.options, clock.now())
+            released = Ledger(tick.connection).release_batch(batch.batch_id, tick.options, clock.now(), ending)
     except BatchInUseError as error:
         tick.context.log.info(str(error))
         return
     if released:
-        tick.context.log.warning(f"{batch.batch_id}: run {run.run_id} ended and left {len(released)} items; they are tried again.")
+        again_at = min((row.retry_at for row in released if row.retry_at), default=None)
+        when = f"asked for again at {again_at:%H:%M:%S} UTC" if again_at else "dead: 'medallion status' says why"
+        who = "was cancelled by a person" if ending.kind == "canceled" else "ended"
+        tick.context.log.warning(f"{batch.batch_id}: run {run_id} {who} and left {len(released)} items; they are {when}.")
 
 
 def _work(tick: Tick, batch: OpenBatch) -> str:

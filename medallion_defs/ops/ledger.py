@@ -21,7 +21,10 @@ from psycopg.rows import class_row, dict_row
 from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.core.sql import load_queries
-from medallion_defs.ops.file_ingestion import DatasetIngestion, GoldResult, Status, plan_batches
+from medallion_defs.ops.endings import Ending
+from medallion_defs.ops.file_ingestion import DatasetIngestion, GoldResult, Status
+from medallion_defs.ops.ledger_values import BACKFILL, Batch, Extent, LedgerFilter, OpenBatch, Page, Retained, StatusCount
+from medallion_defs.ops.microbatches import plan_batches
 from medallion_defs.ops.scope import Scope, like_pattern
 
 COLUMNS = DatasetIngestion.__struct_fields__
@@ -33,8 +36,6 @@ SILVER_COLUMNS = (
     *("batch_id", "attempts", "retry_at", "code_version", "updated_at"),
 )
 REQUEUABLE: tuple[Status, ...] = ("dead", "retrying", "loaded")
-# At the end of a batch id, where an increment's has eight random hex digits.
-_BACKFILL = "-backfill"
 CHUNK_ROWS = 1_000
 REARM_ROWS = 5_000
 
@@ -44,89 +45,6 @@ T = TypeVar("T")
 
 class BatchInUseError(TransientError):
     """A living worker has the microbatch; nothing was changed."""
-
-
-class Batch(msgspec.Struct, frozen=True):
-    """A microbatch that was just claimed: what a run request needs."""
-
-    batch_id: str
-    items: int
-    bytes: int
-
-
-class Extent(msgspec.Struct, frozen=True):
-    """How much a backfill has before it. `rows`: as last counted; `uncounted_items` were never read to their end."""
-
-    items: int
-    bytes: int
-    rows: int
-    uncounted_items: int
-
-
-class OpenBatch(msgspec.Struct, frozen=True):
-    """A microbatch with items that nobody has resolved.
-
-    Attributes:
-        run_id: the run that started on it, None before.
-        since: when it was last touched.
-        attempts: the most tries that one of its items has had.
-    """
-
-    batch_id: str
-    items: int
-    bytes: int
-    run_id: str | None
-    since: datetime
-    attempts: int
-
-    @property
-    def is_backfill(self) -> bool:
-        """Whether it was claimed to be processed again."""
-        return self.batch_id.endswith(_BACKFILL)
-
-
-class LedgerFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which rows a person asks for; what is None does not narrow. `external_id` is a glob (`*`, `?`); `run_id` is of any layer."""
-
-    source_type: str | None = None
-    statuses: tuple[Status, ...] | None = None
-    external_id: str | None = None
-    file_ids: tuple[UUID, ...] | None = None
-    bronze_path: str | None = None
-    batch_id: str | None = None
-    run_id: str | None = None
-
-
-class Page(msgspec.Struct, frozen=True):
-    """Rows, oldest first; `next` continues after them, None at the end."""
-
-    rows: list[DatasetIngestion]
-    next: tuple[datetime, UUID] | None
-
-
-class StatusCount(msgspec.Struct, frozen=True):
-    source_type: str
-    status: Status
-    items: int
-    bytes: int
-
-
-class Retained(msgspec.Struct, frozen=True):
-    """An item whose bytes are there, as retention looks at it. `loaded_at`: the end of its last attempt."""
-
-    file_id: UUID
-    external_id: str
-    revision: int
-    path: str
-    bytes: int
-    fetched_at: datetime
-    status: Status
-    loaded_at: datetime | None = None
-
-    @property
-    def directory(self) -> str:
-        """The item's directory below its source's folder."""
-        return self.path.partition("/")[2]
 
 
 class Ledger:
@@ -207,7 +125,7 @@ class Ledger:
         """
         params = _scope_params(source_type, scope, before) | {"limit": settings.max_items}
         plan = plan_batches(self._select("lock_done", params), settings, room=1)
-        named = [(new_batch_id(source_type, at) + _BACKFILL, rows) for rows in plan]
+        named = [(new_batch_id(source_type, at) + BACKFILL, rows) for rows in plan]
         batches = self._claim_rows(named, DatasetIngestion.claimed_again, at)
         return batches[0] if batches else None
 
@@ -226,7 +144,7 @@ class Ledger:
         [row] = rows
         if row.status == "claimed" and not self._lock("probe_batch", {"batch_id": row.batch_id}):
             raise BatchInUseError(f"{row.bronze_path} is being loaded by run {row.silver_run_id}. Wait for it, or end it.")
-        [batch] = self._claim_rows([(new_batch_id(row.source_type, at) + _BACKFILL, rows)], DatasetIngestion.claimed_again, at)
+        [batch] = self._claim_rows([(new_batch_id(row.source_type, at) + BACKFILL, rows)], DatasetIngestion.claimed_again, at)
         return batch
 
     def count_done(self, source_type: str, scope: Scope, before: datetime) -> Extent:
@@ -238,9 +156,9 @@ class Ledger:
     def start_batch(self, batch_id: str, run_id: str, code_version: str, settings: SourceSettings, at: datetime) -> list[DatasetIngestion]:
         """Count an attempt for each claimed item of the batch, **commit**, and return those to load.
 
-        Committed before the load, so that an item that kills its worker counts. Items out of attempts (the run was started
-        again and again) are dead instead. The batch is this session's alone until `leave_batch` or the end of the connection.
-        Returns [] when everything in the batch is resolved.
+        Committed before the load, so that an item that kills its worker counts. Items that a run of the batch has begun on and
+        left are not begun on again together: they go back, as `release_batch` has it. The batch is this session's alone until
+        `leave_batch` or the end of the connection. Returns [] when everything in the batch is resolved.
 
         Raises:
             BatchInUseError: another session works on the batch.
@@ -252,9 +170,10 @@ class Ledger:
             if not self._lock("try_lock_batch", {"batch_id": batch_id}):
                 raise BatchInUseError(f"Microbatch {batch_id} is being worked on by another run. Nothing to do for this one.")
             rows = self._select("lock_batch_rows", {"batch_id": batch_id})
-            started = [row.started(run_id, code_version, at) for row in rows if row.attempts < settings.max_attempts]
-            spent = [row.released(at, settings) for row in rows if row.attempts >= settings.max_attempts]
-            self._write(started + spent, SILVER_COLUMNS)
+            left = [row for row in rows if row.is_started and (len(rows) > 1 or row.attempts >= settings.max_attempts)]
+            died = Ending("died", len(left), left[0].silver_run_id if left else None)
+            started = [] if left else [row.started(run_id, code_version, at) for row in rows]
+            self._write(started + [row.released(at, settings, died) for row in left], SILVER_COLUMNS)
         return started
 
     def leave_batch(self, batch_id: str) -> None:
@@ -279,17 +198,33 @@ class Ledger:
         with self._connection.transaction():
             return not self._lock("probe_batch", {"batch_id": batch_id})
 
-    def release_batch(self, batch_id: str, settings: SourceSettings, at: datetime) -> list[DatasetIngestion]:
-        """Take back what a run that has ended left claimed: retried with back-off, or dead; return the rows.
+    def release_batch(self, batch_id: str, settings: SourceSettings, at: datetime, ending: Ending) -> list[DatasetIngestion]:
+        """Take back what a run that has ended left claimed: tried again, or dead; return the rows. `ending.items` is counted here.
 
         Raises:
             BatchInUseError: the run may have ended, its worker has not.
         """
         if not self._lock("probe_batch", {"batch_id": batch_id}):
             raise BatchInUseError(f"Microbatch {batch_id} still has a living worker; it is released when that ends.")
-        released = [row.released(at, settings) for row in self._select("lock_batch_rows", {"batch_id": batch_id})]
+        rows = self._select("lock_batch_rows", {"batch_id": batch_id})
+        counted = msgspec.structs.replace(ending, items=len(rows))
+        released = [row.released(at, settings, counted) for row in rows]
         self._write(released, SILVER_COLUMNS)
         return released
+
+    def take_over(self, batch_id: str, at: datetime) -> None:
+        """Undo the start of a microbatch whose run died, without a charge: another run is about to start it.
+
+        Raises:
+            BatchInUseError: it has a living worker.
+        """
+        if not self._lock("probe_batch", {"batch_id": batch_id}):
+            raise BatchInUseError(f"Microbatch {batch_id} has a living worker.")
+        self._write([row.unstarted(at) for row in self._select("lock_batch_rows", {"batch_id": batch_id})], SILVER_COLUMNS)
+
+    def claimed_rows(self, batch_id: str) -> list[DatasetIngestion]:
+        """Return what of the microbatch has no outcome, in the order of the key."""
+        return self._select("batch_rows", {"batch_id": batch_id})
 
     def requeue(self, which: LedgerFilter, at: datetime) -> int:
         """Set rows back to pending with all their attempts; return how many.

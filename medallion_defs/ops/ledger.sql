@@ -139,6 +139,9 @@ SELECT {columns} FROM ops.file_ingestions WHERE file_id = ANY (%(file_ids)s) ORD
 -- name: lock_batch_rows
 SELECT {columns} FROM ops.file_ingestions WHERE batch_id = %(batch_id)s AND status = 'claimed' ORDER BY file_id FOR NO KEY UPDATE
 
+-- name: batch_rows
+SELECT {columns} FROM ops.file_ingestions WHERE batch_id = %(batch_id)s AND status = 'claimed' ORDER BY file_id
+
 -- name: try_lock_batch
 -- Held by the session, beyond the commit, until it is given back or the worker's connection ends, however it ends.
 SELECT pg_try_advisory_lock(hashtextextended('medallion batch ' || %(batch_id)s, 0)) AS is_locked

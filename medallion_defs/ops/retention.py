@@ -10,7 +10,7 @@ from operator import attrgetter
 import msgspec
 
 from medallion_defs.core.sections import SourceRetention
-from medallion_defs.ops.ledger import Retained
+from medallion_defs.ops.ledger_values import Retained
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ one run for many items or for one in `parallelism.py`.
 
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 
 import dagster as dg
 from pydantic import Field
@@ -14,7 +15,9 @@ from medallion_defs.core import clock, db
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.sections import ParallelismKind
 from medallion_defs.core.settings import Settings
-from medallion_defs.ops.ledger import Batch, Ledger
+from medallion_defs.ops.dagster_runs import ending_of
+from medallion_defs.ops.ledger import Ledger
+from medallion_defs.ops.ledger_values import Batch
 from medallion_defs.ops.run_requests import LAYER_TAG, first_requested_at
 from medallion_defs.ops.scope import RunScope, parse_scope, parse_time
 from medallion_defs.ops.watch import build_check
@@ -166,7 +169,7 @@ def _load(
     for batch_id in which_batches(settings, content, config, requested_at, partition_key):
         # A run for one batch must not end green when it did nothing; any other goes on with what is free.
         load = load_batch if config.batch_id or partition_key else load_unless_in_use
-        loaded = load(settings, content, batch_id, context.run.run_id)
+        loaded = load(settings, content, batch_id, context.run.run_id, partial(ending_of, context.instance, context.run.run_id))
         if loaded is None:
             context.log.info(f"{batch_id} is being loaded by another run.")
             continue

@@ -5,17 +5,16 @@ Its microbatches take no room from what arrives meanwhile (`Ledger.claim`), and 
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from medallion_defs.core import clock, db
 from medallion_defs.core.settings import Settings
-from medallion_defs.ops.ledger import BatchInUseError, Extent, Ledger, OpenBatch
+from medallion_defs.ops.endings import Ending
+from medallion_defs.ops.ledger import BatchInUseError, Ledger
+from medallion_defs.ops.ledger_values import Extent, OpenBatch
 from medallion_defs.ops.scope import Scope
-from medallion_defs.silver.load_run import LoadReport, SilverContent, load_batch
-
-# A batch that killed two workers is not tried whole again: the ledger then hands its items out in smaller ones.
-_TRIES_AS_A_WHOLE = 2
+from medallion_defs.silver.load_run import LoadReport, SilverContent, load_batch, stopped
 
 
 def load_history(
@@ -34,7 +33,7 @@ def load_history(
 
 def history_batches(settings: Settings, content: SilverContent, scope: Scope, before: datetime) -> Iterator[str]:
     """Yield the ids of the microbatches to load; each is claimed when the one before is done."""
-    yield from (batch.batch_id for batch in take_left_behind(settings, content))
+    yield from take_left_behind(settings, content)
     name = content.source.name
     while True:
         with db.connect(settings, "medallion_silver") as connection:
@@ -44,10 +43,12 @@ def history_batches(settings: Settings, content: SilverContent, scope: Scope, be
         yield batch.batch_id
 
 
-def load_unless_in_use(settings: Settings, content: SilverContent, batch_id: str, run_id: str) -> LoadReport | None:
+def load_unless_in_use(
+    settings: Settings, content: SilverContent, batch_id: str, run_id: str, why_stopped: Callable[[], Ending] = stopped
+) -> LoadReport | None:
     """Load a microbatch; None when another run has taken it over, which then answers for it."""
     try:
-        return load_batch(settings, content, batch_id, run_id)
+        return load_batch(settings, content, batch_id, run_id, why_stopped)
     except BatchInUseError:
         return None
 
@@ -66,24 +67,15 @@ def left_behind(settings: Settings, content: SilverContent) -> list[OpenBatch]:
         return [batch for batch in batches if not ledger.is_in_use(batch.batch_id)]
 
 
-def take_left_behind(settings: Settings, content: SilverContent) -> list[OpenBatch]:
-    """Return what `left_behind` does, to be loaded now; what died too often is given back to the ledger's retries instead."""
-    found = left_behind(settings, content)
-    for batch in found:
-        if not is_tried_whole(batch):
-            _give_back(settings, content, batch)
-    return [batch for batch in found if is_tried_whole(batch)]
-
-
-def is_tried_whole(batch: OpenBatch) -> bool:
-    """Whether a batch that a killed backfill left is loaded as it is."""
-    return batch.attempts < _TRIES_AS_A_WHOLE
-
-
-def _give_back(settings: Settings, content: SilverContent, batch: OpenBatch) -> None:
-    # In use: somebody has taken it in this very moment, and so answers for it.
-    with contextlib.suppress(BatchInUseError), db.connect(settings, "medallion_silver") as connection:
-        Ledger(connection).release_batch(batch.batch_id, settings.source(content.source.name), clock.now())
+def take_left_behind(settings: Settings, content: SilverContent) -> list[str]:
+    """Make the microbatches of `left_behind` ready to be loaded now; return their ids. What they had begun on costs no attempt."""
+    taken = []
+    for batch in left_behind(settings, content):
+        # In use: another run has taken it in this very moment, and so answers for it.
+        with contextlib.suppress(BatchInUseError), db.connect(settings, "medallion_silver") as connection:
+            Ledger(connection).take_over(batch.batch_id, clock.now())
+            taken.append(batch.batch_id)
+    return taken
 
 
 def arrived(settings: Settings, content: SilverContent) -> list[str]:

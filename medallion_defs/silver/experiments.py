@@ -27,7 +27,8 @@ from medallion_defs.core.sections import SourceSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.core.timing import Timer
-from medallion_defs.ops.file_ingestion import DatasetIngestion, describe_error
+from medallion_defs.ops.endings import describe_error
+from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.scope import Scope, like_pattern
 from medallion_defs.silver.contract import RejectedRecord
 from medallion_defs.silver.extract import Row

@@ -1,11 +1,11 @@
 """One microbatch from bronze to silver: start it in the ledger, read, load and save in one transaction. Knows no Dagster.
 
-What fails for one item fails that item. When Postgres refuses the whole batch because of one value, the items are
-loaded one by one, so that only the culprit fails.
+What fails for one item fails that item, whatever raises it. When the load of the whole batch fails because of one value, the items
+are loaded one by one, so that only the culprit fails. The load runs in a child process (`supervision.py`): an item may end that.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -15,18 +15,22 @@ from sqlalchemy import Table
 
 from medallion_defs.core import clock, db
 from medallion_defs.core.content import Source
-from medallion_defs.core.errors import MedallionError, TerminalError, TransientError
+from medallion_defs.core.errors import MedallionError, TerminalError, TransientError, UnexpectedError
+from medallion_defs.core.isolation import Note
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer
+from medallion_defs.ops.endings import Ending
 from medallion_defs.ops.file_ingestion import DatasetIngestion, RowCounts
 from medallion_defs.ops.item import ITEM_FILE, Artifact, decode_item
 from medallion_defs.ops.ledger import Ledger
+from medallion_defs.ops.ledger_values import LedgerFilter
 from medallion_defs.silver.contract import FileFacts, ItemFacts, RejectedRecord
 from medallion_defs.silver.extract import Extraction, Parser, Row, open_extraction
 from medallion_defs.silver.file_parser import FileParser, open_file, parser_code_version
 from medallion_defs.silver.loader import ItemLoad, classify_database_error, load_items
 from medallion_defs.silver.recipes import Recipe
+from medallion_defs.silver.supervision import Supervised
 
 _LOG = logging.getLogger(__name__)
 
@@ -91,8 +95,17 @@ class LoadReport:
         return cls([item for report in reports for item in report.items], sum(report.seconds for report in reports))
 
 
-def load_batch(settings: Settings, content: SilverContent, batch_id: str, run_id: str) -> LoadReport:
+def stopped() -> Ending:
+    """Return how a run ends that a signal stops."""
+    return Ending("stopped")
+
+
+def load_batch(
+    settings: Settings, content: SilverContent, batch_id: str, run_id: str, why_stopped: Callable[[], Ending] = stopped
+) -> LoadReport:
     """Load what is still claimed in the batch; a batch that is done already gives an empty report.
+
+    `why_stopped` is asked when the load is interrupted; its items go back to the ledger then.
 
     Raises:
         BatchInUseError: another run is loading the batch.
@@ -102,12 +115,26 @@ def load_batch(settings: Settings, content: SilverContent, batch_id: str, run_id
     options = settings.source(content.source.name)
     try:
         with db.connect(settings, "medallion_silver", autocommit=True) as connection:
-            items = Ledger(connection).start_batch(batch_id, run_id, content.code_version, options, clock.now())
-            load = _Load(settings, content, connection)
-            outcomes = load.together(items) if items else []
-            return LoadReport(outcomes, timer.seconds)
+            ledger = Ledger(connection)
+            items = ledger.start_batch(batch_id, run_id, content.code_version, options, clock.now())
+            if not items:
+                return LoadReport([], timer.seconds)
+
+            def load(part: Sequence[DatasetIngestion], note: Note) -> None:
+                _load_part(settings, content, part, note)
+
+            Supervised(ledger, connection, batch_id, options, load, why_stopped).load(items)
+            ids = tuple(item.file_id for item in items)
+            return LoadReport(ledger.list_rows(LedgerFilter(file_ids=ids), limit=len(ids)).rows, timer.seconds)
     except psycopg.OperationalError as error:
         raise classify_database_error(error) from error
+
+
+def _load_part(settings: Settings, content: SilverContent, items: Sequence[DatasetIngestion], note: Note) -> None:
+    """Load items of a started batch; runs in a process of its own."""
+    with db.connect(settings, "medallion_silver", autocommit=True) as connection:
+        places = {item.file_id: place for place, item in enumerate(items)}
+        _Load(settings, content, connection, note, places).together(items)
 
 
 def open_item(settings: Settings, content: SilverContent, item: DatasetIngestion) -> Extraction:
@@ -157,21 +184,25 @@ class _Load:
     settings: Settings
     content: SilverContent
     connection: psycopg.Connection
+    note: Note
+    places: dict[UUID, int]
     recipes: dict[UUID, Recipe] = field(default_factory=dict)
     verdicts: dict[UUID, RefusedFileError] = field(default_factory=dict)
 
     def together(self, items: Sequence[DatasetIngestion]) -> list[DatasetIngestion]:
-        """Load all items in one transaction; where Postgres refuses a value, each in its own."""
+        """Load all items in one transaction; where that fails for a value of one of them, each in its own."""
         try:
             return self._in_transaction(items)
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError, LostClaimError):
+            raise  # of no item: the database is away, or the batch is another run's
+        except Exception as error:  # noqa: BLE001 - one item's value may make a library raise anything; the item fails with its text
             if len(items) > 1:
                 _LOG.warning(
-                    "Postgres refused a value of these %d items, so they are loaded one by one: %s", len(items), error,
+                    "These %d items cannot be loaded together, so they are loaded one by one: %s", len(items), error,
                     extra={"run_id": items[0].silver_run_id, "batch_id": items[0].batch_id, "source": items[0].source_type},
                 )  # fmt: skip
                 return [outcome for item in items for outcome in self.together([item])]
-            return self._save_failure(items[0], classify_database_error(error))
+            return self._save_failure(items[0], classify_error(error))
 
     def _in_transaction(self, items: Sequence[DatasetIngestion]) -> list[DatasetIngestion]:
         with self.connection.transaction():
@@ -192,12 +223,20 @@ class _Load:
 
     def _read(self, item: DatasetIngestion) -> Iterator[Row | RejectedRecord]:
         # A generator: what is wrong with a file is raised where the loader can tell whose fault it is.
-        extraction = open_item(self.settings, self.content, item)
-        self.recipes[item.file_id] = extraction.recipe
-        if isinstance(self.content.parser, FileParser):
-            yield self._note_verdict(item, *extraction.records)
-        else:
-            yield from extraction.records
+        self.note.begin(self.places[item.file_id])
+        try:
+            extraction = open_item(self.settings, self.content, item)
+            self.recipes[item.file_id] = extraction.recipe
+            if isinstance(self.content.parser, FileParser):
+                yield self._note_verdict(item, *extraction.records)
+            else:
+                yield from extraction.records
+        except (MedallionError, GeneratorExit):
+            raise
+        except BaseException as error:  # `sys.exit()` in a library, a panic in one of Rust: stops never reach this process
+            raise UnexpectedError.of(error) from error
+        finally:
+            self.note.end()
 
     def _note_verdict(self, item: DatasetIngestion, record: Row | RejectedRecord) -> Row | RejectedRecord:
         if isinstance(record, RejectedRecord):
@@ -215,6 +254,13 @@ class _Load:
     @property
     def _options(self) -> SourceSettings:
         return self.settings.source(self.content.source.name)
+
+
+def classify_error(error: Exception) -> MedallionError:
+    """Return the `MedallionError` for what was raised while one item was loaded alone."""
+    if isinstance(error, psycopg.Error):
+        return classify_database_error(error)
+    return error if isinstance(error, MedallionError) else UnexpectedError.of(error)
 
 
 def _describe(item: DatasetIngestion, recipe: Recipe | None) -> DatasetIngestion:

@@ -20,7 +20,9 @@ from medallion_defs.core.sections import ParallelismKind, SourceSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.locations import bronze, silver
 from medallion_defs.ops.base import base_definitions, settings_resource
-from medallion_defs.ops.ledger import Ledger, LedgerFilter
+from medallion_defs.ops.endings import Ending
+from medallion_defs.ops.ledger import Ledger
+from medallion_defs.ops.ledger_values import LedgerFilter
 from medallion_defs.silver import partitions
 from medallion_defs.silver.assets import build_silver
 from medallion_defs.stack.doctor import examine
@@ -206,7 +208,7 @@ def test_materialize_on_one_partition_loads_that_item_whatever_its_state(
     if state == "retrying":
         with psycopg.connect(str(by_item.database_url)) as connection:
             for request in waiting:
-                Ledger(connection).release_batch(batch_of(request), by_item.source(NAME), clock.now())
+                Ledger(connection).release_batch(batch_of(request), by_item.source(NAME), clock.now(), Ending("died"))
     db.rollback()
     assert statuses(db)["a.jsonl"] == state
     result = launch(by_item, home, "a.jsonl")

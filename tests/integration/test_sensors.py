@@ -8,10 +8,11 @@ import dagster as dg
 import psycopg
 import pytest
 
+from medallion_defs.core import clock
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.locations import bronze, gold, silver
-from medallion_defs.ops.ledger import BatchInUseError
+from medallion_defs.ops.ledger import BatchInUseError, Ledger
 from medallion_defs.ops.run_requests import WORK_TAG
 from medallion_defs.silver.load_run import load_batch
 from tests.integration.dagster_assets import drop, materialize
@@ -161,3 +162,28 @@ def test_runs_carry_the_name_of_their_work(settings: Settings, instance: dg.Dags
     [request], _, _ = tick(silver.defs, "discover_driver_events", settings, instance)
     dg.validate_run_config(silver.defs.resolve_job_def("silver_driver_events"), request.run_config)
     assert request.tags[WORK_TAG].startswith("silver/driver_events/")
+
+
+def test_a_person_who_terminates_a_run_costs_its_items_nothing_however_often(
+    settings: Settings, db: psycopg.Connection, instance: dg.DagsterInstance
+) -> None:
+    settings = settings.model_copy(update={"sources": {"driver_events": SourceSettings(retry_seconds=0)}})
+    publish(settings, instance)
+    content = next(content for content in silver.load_contents() if content.source.name == "driver_events")
+    for _ in range(SourceSettings().max_attempts + 1):
+        request = tick_until_it_asks(silver.defs, "discover_driver_events", settings, instance)
+        run = instance.create_run_for_job(silver.defs.resolve_job_def("silver_driver_events"), tags=dict(request.tags))
+        batch_id = request.run_config["ops"]["silver__driver_events"]["config"]["batch_id"]
+        with psycopg.connect(settings.require_database_url()) as worker:
+            Ledger(worker).start_batch(batch_id, run.run_id, content.code_version, settings.source("driver_events"), clock.now())
+        instance.report_run_canceling(run)
+        instance.report_run_canceled(run)
+        assert tick(silver.defs, "discover_driver_events", settings, instance)[0] == []  # takes it back
+        [row] = db.execute("SELECT status, attempts, silver_errors ->> 'message' FROM ops.file_ingestions").fetchall()
+        db.rollback()
+        assert row[:2] == ("retrying", 0)
+        assert f"A person cancelled run {run.run_id} in Dagster" in row[2]
+        assert "it is asked for again at " in row[2]
+    again = tick_until_it_asks(silver.defs, "discover_driver_events", settings, instance)
+    assert run_request(silver.defs, settings, instance, again, ["silver", "driver_events"])
+    assert db.execute("SELECT status, attempts FROM ops.file_ingestions").fetchall() == [("loaded", 1)]

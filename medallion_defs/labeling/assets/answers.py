@@ -21,7 +21,8 @@ from medallion_defs.labeling.models.answers import SOURCE_TYPES, code_version, r
 from medallion_defs.labeling.registry import Task
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.hand_out import Tick, request_for, waiting_batches
-from medallion_defs.ops.ledger import BatchInUseError, Ledger, LedgerFilter
+from medallion_defs.ops.ledger import BatchInUseError, Ledger
+from medallion_defs.ops.ledger_values import LedgerFilter
 from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from medallion_defs.core.errors import TerminalError, TransientError, describe_invalid
 from medallion_defs.core.sections import TaskSettings
 from medallion_defs.labeling.contract import ProcessingResult
-from medallion_defs.ops.file_ingestion import describe_error
+from medallion_defs.ops.endings import describe_error
 
 EventKind = Literal["succeeded", "failed", "withdrawn", "discarded"]
 RETRY_CAP_SECONDS = 3600.0

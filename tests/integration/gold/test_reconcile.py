@@ -8,7 +8,7 @@ from medallion_defs.core.ids import file_id
 from medallion_defs.enrichments.driver_events_enriched.enrichment import ENRICHMENT
 from medallion_defs.gold.feed import plan
 from medallion_defs.gold.reconcile import Repair, measure, reconcile, reconcile_chunk
-from medallion_defs.ops.ledger import Extent
+from medallion_defs.ops.ledger_values import Extent
 from medallion_defs.ops.scope import Scope
 from tests.integration.gold.silver_rows import (
     COMPANIES_FILE,

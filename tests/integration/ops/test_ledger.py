@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.core.sections import SourceSettings
+from medallion_defs.ops.endings import Ending
 from medallion_defs.ops.file_ingestion import DatasetIngestion, GoldResult, RowCounts
 from medallion_defs.ops.lateness import SourceFacts, read_source_facts
-from medallion_defs.ops.ledger import Batch, BatchInUseError, Extent, Ledger, LedgerFilter
+from medallion_defs.ops.ledger import BatchInUseError, Ledger
+from medallion_defs.ops.ledger_values import Batch, Extent, LedgerFilter
 from medallion_defs.ops.scope import Scope
 from tests.integration.bronze_items import NOON, SOURCE, make_item, make_row
 
@@ -220,7 +222,7 @@ def test_invariant_14_a_batch_in_two_runs_at_once_is_worked_on_once(
     with pytest.raises(BatchInUseError):
         start(second, batch, run_id="run-2")
     with pytest.raises(BatchInUseError):
-        Ledger(second).release_batch(batch.batch_id, SETTINGS, NOON)
+        Ledger(second).release_batch(batch.batch_id, SETTINGS, NOON, Ending("died"))
     second.rollback()
     row = Ledger(db).find_row(item.file_id)
     assert row is not None
@@ -240,8 +242,7 @@ def test_invariant_14_a_worker_that_lost_its_items_cannot_overwrite_what_came_of
     stale = start(db, batch)
     Ledger(db).leave_batch(batch.batch_id)
     release(db, batch)
-    [again] = claim(db, at=NOON + HOUR)
-    fresh = start(db, again)
+    fresh = [item for again in claim(db, at=NOON + HOUR) for item in start(db, again)]
     assert Ledger(db).save(item.failed(TransientError("late"), NOON, SETTINGS) for item in stale) == set()
     assert len(Ledger(db).save(item.finished(SOURCE, COUNTS, {}, NOON) for item in fresh)) == 2
     assert statuses(db) == {"a.csv": "loaded", "b.csv": "loaded"}
@@ -370,7 +371,7 @@ def test_reprocessing_walks_once_through_history_and_goes_on_after_a_crash(db: p
     assert len(seen) == 1 + 12
     assert len(set(seen)) == len(seen)
     db.commit()
-    assert len(ledger.release_batch(release_later.batch_id, SETTINGS, later)) == 8
+    assert len(ledger.release_batch(release_later.batch_id, SETTINGS, later, Ending("died"))) == 8
     assert sorted(statuses(db).values()) == ["loaded"] * 10 + ["retrying"] * 10
 
 
@@ -464,7 +465,7 @@ def test_the_status_in_python_is_the_status_in_the_database(db: psycopg.Connecti
         "finish": lambda row: row.finished(SOURCE, COUNTS, {}, NOON),
         "fail": lambda row: row.failed(TransientError("x"), NOON, SETTINGS),
         "kill": lambda row: row.failed(TerminalError("x"), NOON, SETTINGS),
-        "release": lambda row: row.released(NOON, SETTINGS),
+        "release": lambda row: row.released(NOON, SETTINGS, Ending("died")),
         "requeue": lambda row: row.requeued(NOON),
     }
     row = make_row("a.csv")
@@ -491,7 +492,7 @@ def started_and_committed(db: psycopg.Connection, batch: Batch) -> list[DatasetI
 
 def release(db: psycopg.Connection, batch: Batch) -> list[DatasetIngestion]:
     wait_for_free_batch(db, batch)
-    rows = Ledger(db).release_batch(batch.batch_id, SETTINGS, NOON)
+    rows = Ledger(db).release_batch(batch.batch_id, SETTINGS, NOON, Ending("died"))
     db.commit()
     return rows
 

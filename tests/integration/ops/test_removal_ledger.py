@@ -9,7 +9,8 @@ import pytest
 from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.ops.file_ingestion import DatasetIngestion, RowCounts
-from medallion_defs.ops.ledger import Ledger, LedgerFilter
+from medallion_defs.ops.ledger import Ledger
+from medallion_defs.ops.ledger_values import LedgerFilter
 from medallion_defs.ops.removal_ledger import RemovalLedger
 from medallion_defs.ops.scope import Scope
 from medallion_defs.ops.tombstone import bury, bury_forgotten, hashed_id

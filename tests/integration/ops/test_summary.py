@@ -12,7 +12,8 @@ from medallion_defs.core.sections import SourceSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.locations import bronze, gold, silver
 from medallion_defs.ops.file_ingestion import DatasetIngestion, GoldResult, RowCounts
-from medallion_defs.ops.ledger import Ledger, LedgerFilter
+from medallion_defs.ops.ledger import Ledger
+from medallion_defs.ops.ledger_values import LedgerFilter
 from medallion_defs.ops.run_manifest import Manifest, read_manifest
 from medallion_defs.ops.summary import list_runs, summarize_run
 from tests.integration.bronze_items import NOON, SOURCE, make_row

@@ -10,17 +10,9 @@ from hypothesis import strategies as st
 
 from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.core.sections import SourceSettings
-from medallion_defs.ops.file_ingestion import (
-    MESSAGE_CHARACTERS,
-    RETRY_CAP,
-    WORKER_DIED,
-    DatasetIngestion,
-    GoldResult,
-    RowCounts,
-    describe_error,
-    plan_batches,
-    retry_delay,
-)
+from medallion_defs.ops.endings import MESSAGE_CHARACTERS, RETRY_CAP, WORKER_DIED, Ending, describe_error, retry_delay
+from medallion_defs.ops.file_ingestion import DatasetIngestion, GoldResult, RowCounts
+from medallion_defs.ops.microbatches import plan_batches
 from tests.integration.bronze_items import NOON, make_item, make_row
 
 SETTINGS = SourceSettings(max_attempts=3, retry_seconds=30)
@@ -85,15 +77,49 @@ def test_a_terminal_failure_is_not_tried_again() -> None:
 
 
 def test_an_item_whose_worker_died_says_so_and_is_retried_until_its_attempts_are_used_up() -> None:
-    first, last = running(1).released(NOON, SETTINGS), running(3).released(NOON, SETTINGS)
-    assert (first.status, first.batch_id) == ("retrying", None)
-    assert last.status == "dead"
+    alone = Ending("died", items=1, run_id="run-1")
+    first, last = running(1).released(NOON, SETTINGS, alone), running(3).released(NOON, SETTINGS, alone)
+    assert (first.status, first.batch_id, first.attempts) == ("retrying", None, 1)
+    assert (last.status, last.attempts) == ("dead", 3)
     assert last.silver_errors is not None
-    assert "The worker died (run run-1, attempt 3)" in last.silver_errors["message"]
+    assert "Run run-1 died and left no word why, and this item was its only one" in last.silver_errors["message"]
+
+
+@pytest.mark.parametrize("attempt", [1, 3])
+def test_of_several_items_whose_run_died_none_is_charged_and_they_come_back_in_halves(attempt: int) -> None:
+    row = running(attempt).released(NOON, SETTINGS, Ending("died", items=5, run_id="run-1"))
+    assert (row.status, row.attempts, row.retry_at) == ("retrying", attempt - 1, NOON + timedelta(seconds=30))
+    assert row.silver_errors is not None
+    assert row.silver_errors["together"] == "3"
+    assert "Which of them did it is not known, so no attempt is counted" in row.silver_errors["message"]
+
+
+@pytest.mark.parametrize("items", [1, 5])
+def test_a_person_who_cancels_costs_nothing_is_named_and_the_item_says_when_it_comes_again(items: int) -> None:
+    row = running(3).released(NOON, SETTINGS, Ending("canceled", items=items, run_id="run-1"))
+    assert (row.status, row.attempts, row.retry_at) == ("retrying", 2, NOON + timedelta(seconds=30))
+    assert row.silver_errors is not None
+    assert row.silver_errors["message"] == (
+        "A person cancelled run run-1 in Dagster before it came to the end of this item. "
+        "No attempt is counted; it is asked for again at 2026-05-01 12:00:30 UTC."
+    )
+
+
+def test_a_stop_of_medallion_costs_nothing_and_the_item_waits_for_nothing() -> None:
+    row = running(3).released(NOON, SETTINGS, Ending("stopped", items=1))
+    assert (row.status, row.attempts, row.silver_errors, row.batch_id) == ("pending", 2, None, None)
+
+
+def test_a_run_that_took_too_long_is_halved_and_charges_an_item_that_is_alone() -> None:
+    several = running(1).released(NOON, SETTINGS, Ending("overtime", items=2, run_id="run-1"))
+    alone = running(1).released(NOON, SETTINGS, Ending("overtime", items=1, run_id="run-1"))
+    assert (several.attempts, alone.attempts) == (0, 1)
+    assert alone.silver_errors is not None
+    assert "took longer than runs may" in alone.silver_errors["message"]
 
 
 def test_an_item_whose_run_never_started_waits_but_spends_no_attempt() -> None:
-    row = make_row("a.csv").claimed("b1", NOON).released(NOON, SETTINGS)
+    row = make_row("a.csv").claimed("b1", NOON).released(NOON, SETTINGS, Ending("died", run_id="run-1"))
     assert (row.status, row.attempts) == ("retrying", 0)
     assert row.silver_errors is not None
     assert row.silver_errors["error_type"] != WORKER_DIED
@@ -163,6 +189,7 @@ def test_batches_keep_to_their_limits_lose_nothing_and_take_the_oldest_first(siz
 def test_one_poison_item_does_not_take_its_499_neighbours_down_with_it() -> None:
     settings = SourceSettings(max_items=500, max_attempts=3, retry_seconds=0)
     waiting = [make_row(f"{n}.csv", NOON + timedelta(seconds=n)) for n in range(500)]
+    deaths = 0
     loaded: list[DatasetIngestion] = []
     dead: list[DatasetIngestion] = []
     while waiting:
@@ -171,10 +198,13 @@ def test_one_poison_item_does_not_take_its_499_neighbours_down_with_it() -> None
         for batch in batches:
             started = [row.claimed("b", NOON).started("r", "v1", NOON) for row in batch]
             if any(row.external_id == "250.csv" for row in started):
-                ended = [row.released(NOON, settings) for row in started]
+                deaths += 1
+                ended = [row.released(NOON, settings, Ending("died", items=len(started), run_id="r")) for row in started]
                 waiting += [row for row in ended if row.status == "retrying"]
                 dead += [row for row in ended if row.status == "dead"]
             else:
                 loaded += started
     assert [row.external_id for row in dead] == ["250.csv"]
     assert len(loaded) == 499
+    assert {row.attempts for row in loaded} == {1}  # the others were charged for none of its deaths
+    assert deaths == 9 + 3  # nine halvings of 500, then its own three attempts

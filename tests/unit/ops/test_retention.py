@@ -8,7 +8,7 @@ import pytest
 from medallion_defs.core.ids import file_id
 from medallion_defs.core.sections import SourceRetention
 from medallion_defs.ops.file_ingestion import Status
-from medallion_defs.ops.ledger import Retained
+from medallion_defs.ops.ledger_values import Retained
 from medallion_defs.ops.retention import RetentionLine, decide, summarize
 from tests.integration.bronze_items import NOON
 

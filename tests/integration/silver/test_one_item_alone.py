@@ -1,0 +1,249 @@
+"""One item never harms another: whatever an item's parser does, it alone fails, with what happened to it; the others are in silver.
+
+The parser is planted: each file says in a word what is to happen when it is read.
+"""
+
+import ctypes
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from medallion_defs.bronze.local import LocalStore
+from medallion_defs.bronze.store import NewArtifact, NewItem
+from medallion_defs.core import clock
+from medallion_defs.core.sections import SourceSettings
+from medallion_defs.core.settings import Settings
+from medallion_defs.ops.endings import Ending
+from medallion_defs.ops.file_ingestion import DatasetIngestion
+from medallion_defs.ops.ledger import Ledger
+from medallion_defs.silver import load_run, supervision
+from medallion_defs.silver.contract import FileFacts
+from medallion_defs.silver.file_parser import FileParser, load_source_parser
+from medallion_defs.silver.load_run import LoadReport, SilverContent, load_batch
+from medallion_defs.silver.loader import ItemLoad, load_items
+from medallion_defs.silver.supervision import DyingWorkersError
+from medallion_defs.sources.articles import transform
+from medallion_defs.sources.articles.source import SOURCE
+from medallion_defs.sources.articles.tables import TABLE
+
+GOOD = 5
+BAD = "2-bad.html"
+
+
+def _exhaust_recursion() -> None:
+    _exhaust_recursion()
+
+
+def _raise(error: BaseException) -> Callable[[], object]:
+    def act() -> object:
+        raise error
+
+    return act
+
+
+ACTIONS: dict[str, Callable[[], object]] = {
+    "lookup": lambda: b"x".decode("undefined-charset"),
+    "unicode": lambda: b"\xff".decode(),
+    "memory": _raise(MemoryError()),
+    "recursion": _exhaust_recursion,
+    "os": _raise(OSError(5, "Input/output error")),
+    "assertion": _raise(AssertionError("odd")),
+    "exit": lambda: sys.exit(3),
+    "panic": _raise(BaseException("a panic of a library in Rust")),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "segfault": lambda: ctypes.string_at(0),
+    "leave": lambda: os._exit(7),
+    "regex": lambda: re.match(r"(a+)+$", "a" * 60 + "b"),
+    "c_code": lambda: ctypes.PyDLL(None).sleep(1_000),  # keeps the interpreter's lock
+}
+
+
+def read_file(path: Path, item: FileFacts) -> tuple[object, ...]:
+    word = path.read_text(encoding="utf-8")
+    if word in ACTIONS:
+        ACTIONS[word]()
+    words: object = {"not": "a number"} if word == "wrong_type" else 1
+    body = "\0" if word == "nul" else word
+    return item.external_id, None, "title", None, body, words, "0" * 64, item.filename, ""
+
+
+PARSER = load_source_parser(SOURCE, transform)
+assert isinstance(PARSER, FileParser)
+CONTENT = SilverContent(SOURCE, TABLE, FileParser(SOURCE.name, read_file, (), PARSER.recipe))
+
+
+@pytest.fixture
+def project(settings: Settings) -> Settings:
+    return settings.model_copy(update={"sources": {"articles": SourceSettings(max_item_seconds=1.0)}})
+
+
+def publish(settings: Settings, **words: str) -> None:
+    """Put pages into bronze and into the ledger, each with a word."""
+    at = clock.now()
+    with LocalStore(settings.bronze_path).group("articles") as group:
+        for number, (name, word) in enumerate(words.items()):
+            artifact = NewArtifact("page.html", word.encode())
+            group.stage(NewItem(name, name, "planted", at + timedelta(microseconds=number), [artifact]))
+        rows = [DatasetIngestion.published(publication.item, at) for publication in group.publish()]
+    with psycopg.connect(settings.require_database_url()) as connection:
+        Ledger(connection).register_published(rows)
+
+
+def publish_with(settings: Settings, word: str) -> None:
+    publish(settings, **{f"{number}-good.html": "fine" for number in range(GOOD)}, **{BAD: word})
+
+
+def claim(settings: Settings) -> list[str]:
+    with psycopg.connect(settings.require_database_url()) as connection:
+        batches = Ledger(connection).claim("articles", settings.source("articles"), CONTENT.code_version, clock.now())
+    return [batch.batch_id for batch in batches]
+
+
+def load(settings: Settings) -> LoadReport:
+    [batch_id] = claim(settings)
+    return load_batch(settings, CONTENT, batch_id, "run-1")
+
+
+def rows(db: psycopg.Connection) -> dict[str, tuple[str, int, str]]:
+    """Return status, attempts and message of each item."""
+    found = db.execute("SELECT external_id, status, attempts, silver_errors ->> 'message' FROM ops.file_ingestions").fetchall()
+    db.commit()
+    return {name: (status, attempts, message) for name, status, attempts, message in found}
+
+
+def assert_others_loaded(db: psycopg.Connection) -> None:
+    others = {name: row for name, row in rows(db).items() if name != BAD}
+    assert others == {f"{number}-good.html": ("loaded", 1, None) for number in range(GOOD)}
+    assert db.execute("SELECT count(*) FROM silver.articles").fetchone() == (GOOD,)
+
+
+@pytest.mark.parametrize(
+    ("word", "error_type", "text"),
+    [
+        ("lookup", "LookupError", "unknown encoding: undefined-charset (silver/test_one_item_alone.py, line "),
+        ("unicode", "UnicodeDecodeError", "'utf-8' codec can't decode byte 0xff"),
+        ("memory", "MemoryError", "MemoryError (silver/test_one_item_alone.py, line "),
+        ("recursion", "RecursionError", "maximum recursion depth exceeded"),
+        ("os", "TransientError", "Input/output error"),
+        ("assertion", "AssertionError", "odd (silver/test_one_item_alone.py, line "),
+        ("exit", "SystemExit", "3 (silver/test_one_item_alone.py, line "),
+        ("panic", "BaseException", "a panic of a library in Rust"),
+        ("wrong_type", "", "int"),
+        ("nul", "", "0x00"),
+    ],
+)
+def test_invariant_15_whatever_a_parser_raises_is_its_items_failure_with_its_own_text(
+    project: Settings, db: psycopg.Connection, word: str, error_type: str, text: str
+) -> None:
+    publish_with(project, word)
+    report = load(project)
+    status, attempts, message = rows(db)[BAD]
+    assert (status in {"retrying", "dead"}, attempts) == (True, 1)
+    assert text in message
+    if error_type:
+        assert db.execute("SELECT silver_errors ->> 'error_type' FROM ops.file_ingestions WHERE external_id = %s", (BAD,)).fetchone() == (
+            error_type,
+        )
+    assert len(report.failed) == 1
+    assert_others_loaded(db)
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("kill", "the worker died while it worked on this item: killed by signal 9 (SIGKILL), perhaps for want of memory."),
+        ("segfault", "the worker died while it worked on this item: killed by signal 11 (SIGSEGV)."),
+        ("leave", "the worker died while it worked on this item: ended by itself with exit code 7."),
+        ("regex", "took longer than max_item_seconds (1), so its worker was ended. It was in silver/test_one_item_alone.py, line "),
+        ("c_code", "took longer than max_item_seconds (1), so its worker was ended. It was in silver/test_one_item_alone.py, line "),
+    ],
+)
+def test_invariant_15_an_item_that_ends_its_worker_is_charged_alone_and_the_run_goes_on(
+    project: Settings, db: psycopg.Connection, word: str, sentence: str
+) -> None:
+    publish_with(project, word)
+    assert len(load(project).loaded) == GOOD
+    status, attempts, message = rows(db)[BAD]
+    assert (status, attempts) == ("retrying", 1)
+    assert sentence in message
+    assert_others_loaded(db)
+
+
+def test_an_item_that_ends_its_worker_each_time_is_dead_after_its_attempts(project: Settings, db: psycopg.Connection) -> None:
+    options = project.source("articles").model_copy(update={"retry_seconds": 0.0})
+    project = project.model_copy(update={"sources": {"articles": options}})
+    publish_with(project, "kill")
+    for _ in range(3):
+        load(project)
+    assert rows(db)[BAD][:2] == ("dead", 3)
+    assert claim(project) == []
+    assert_others_loaded(db)
+
+
+def test_when_it_is_unknown_which_item_did_it_the_batch_is_halved_until_one_is_alone(
+    project: Settings, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deadly(*arguments: object, **options: object) -> list[ItemLoad]:
+        loads = load_items(*arguments, **options)  # type: ignore[arg-type]  # passed on as they came
+        connection = arguments[0]
+        assert isinstance(connection, psycopg.Connection)
+        if connection.execute("SELECT 1 FROM silver.articles WHERE body_text = 'poison'").fetchone():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return loads
+
+    monkeypatch.setattr(load_run, "load_items", deadly)
+    publish_with(project, "poison")
+    load(project)
+    status, attempts, message = rows(db)[BAD]
+    assert (status, attempts) == ("retrying", 1)
+    assert "the worker died while it loaded this item alone: killed by signal 9" in message
+    assert_others_loaded(db)
+
+
+def test_deaths_that_no_item_explains_are_bounded_and_charge_nobody(
+    project: Settings, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "MOST_DEATHS", 3)
+    publish(project, **{f"{number}.html": "kill" for number in range(8)})
+    [batch_id] = claim(project)
+    with pytest.raises(DyingWorkersError, match="3 workers of microbatch"):
+        load_batch(project, CONTENT, batch_id, "run-1")
+    assert sorted(row[:2] for row in rows(db).values()) == [("claimed", 1)] * 6 + [("retrying", 1)] * 2
+    with psycopg.connect(project.require_database_url()) as connection:
+        Ledger(connection).release_batch(batch_id, project.source("articles"), clock.now(), Ending("died", run_id="run-1"))
+    assert sorted(row[:2] for row in rows(db).values()) == [("retrying", 0)] * 6 + [("retrying", 1)] * 2
+
+
+def test_a_stop_takes_effect_inside_c_code_and_charges_nothing(
+    project: Settings, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hangs = tmp_path / "hangs"
+
+    def hang() -> object:
+        hangs.touch()
+        return ctypes.PyDLL(None).sleep(1_000)
+
+    def stop_when_it_hangs() -> None:
+        while not hangs.exists():
+            hanging.wait(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setitem(ACTIONS, "hang", hang)
+    project = project.model_copy(update={"sources": {"articles": SourceSettings()}})
+    publish_with(project, "hang")
+    [batch_id] = claim(project)
+    hanging = threading.Event()
+    stopper = threading.Thread(target=stop_when_it_hangs)
+    stopper.start()
+    with pytest.raises(KeyboardInterrupt):
+        load_batch(project, CONTENT, batch_id, "run-1")
+    stopper.join()
+    assert set(rows(db).values()) == {("pending", 0, None)}
