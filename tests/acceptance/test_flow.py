@@ -4,7 +4,9 @@ import gzip
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -159,6 +161,36 @@ def test_killing_a_process_in_the_middle_of_a_load_changes_nothing_in_the_end(st
     wait_for_gold(stack)
     with connect(stack) as db:
         found = {table.name: digest_table(db, table) for table in (EVENTS, COMPANIES, GOLD)}
+    assert found == digests_of_a_rebuild(stack)
+
+
+@contextmanager
+def second_daemon(stack: RunningStack) -> Iterator[None]:
+    """Run another daemon on the same instance, as a restart that left the old one behind does."""
+    first = psutil.Process(stack.pid("daemon"))
+    command, folder, environment = first.cmdline(), first.cwd(), first.environ()
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as daemon:
+        try:
+            yield
+            assert daemon.poll() is None, "the second daemon was running all the time"
+        finally:
+            daemon.terminate()
+            daemon.wait(60)
+
+
+def test_invariant_14_two_daemons_at_once_have_no_double_effect(stack: RunningStack) -> None:
+    names = [f"two-daemons-{number}.jsonl" for number in range(6)]
+    with second_daemon(stack):
+        for number, name in enumerate(names):
+            drop(stack, "driver_events", name, lines(*(event(n, driver_id=f"D{number}") for n in range(number, number + 500))))
+        for name in names:
+            wait_for_status(stack, name, "loaded")
+        wait_for_gold(stack)
+    with connect(stack) as db:
+        rows = db.execute("SELECT attempts, silver_rows_read FROM ops.file_ingestions WHERE external_id = ANY (%s)", (names,)).fetchall()
+        found = {table.name: digest_table(db, table) for table in (EVENTS, COMPANIES, GOLD)}
+    assert [read for _, read in rows] == [500] * len(names)
+    assert {attempts for attempts, _ in rows} == {1}, "no item was tried twice"
     assert found == digests_of_a_rebuild(stack)
 
 
