@@ -10,6 +10,7 @@ from tests.conftest import ROOT
 
 PAGES_WRITTEN_BY_HAND = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
+TEST = re.compile(r"`(test_\w+)`")
 INVARIANT = re.compile(r"`(test_invariant_\d+_)\*`")
 
 
@@ -30,3 +31,10 @@ def test_every_invariant_that_the_architecture_page_names_has_a_test() -> None:
     tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     assert named
     assert [name for name in named if f"def {name}" not in tests] == []
+
+
+def test_every_test_that_the_reliability_page_names_is_there() -> None:
+    named = set(TEST.findall((ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")))
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 30
+    assert sorted(name for name in named if f"def {name}(" not in tests) == []
