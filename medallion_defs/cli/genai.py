@@ -21,6 +21,7 @@ from medallion_defs.genai.requests import RESPONSES_FILE, RESPONSES_PART, outbox
 from medallion_defs.genai.state import BatchState, GenaiBatch
 from medallion_defs.labeling import runner
 from medallion_defs.labeling.models import answers
+from medallion_defs.labeling.models.dead import list_dead, requeue_dead
 from medallion_defs.labeling.registry import load_tasks
 from medallion_defs.stack.databases import database_at_hand
 
@@ -87,13 +88,14 @@ def failures(
 
 @app.command()
 def dead(limit: Limit = 50, as_json: AsJson = False) -> None:
-    """List the records that failed too often and are not asked for any more."""
+    """List the records that are not asked about any more, with their last error; requeue asks for them again."""
     with database_at_hand(load_settings()) as settings, open_for_reading(settings) as connection:
-        rows = BatchState(connection).read_dead(settings.genai.max_retries, limit)
+        rows = list_dead(connection, _model_tasks(), settings.genai.max_retries, limit)
     if as_json:
         print_json(rows)
         return
-    print_table(("record_key", "count", "last_updated"), [[row.record_key, row.count, row.last_updated] for row in rows])
+    columns = ("record_key", "task_key", "count", "error_type", "error_message", "last_updated")
+    print_table(columns, [[getattr(row, name) for name in columns] for row in rows])
 
 
 @app.command()
@@ -104,16 +106,17 @@ def requeue(
     """Forget the failures of dead records and ask for them again."""
     if bool(record) == all_dead:
         raise ConfigurationError("Name records, or say --all.")
-    with database_at_hand(load_settings()) as settings:
-        with db.connect(settings, "medallion_gold") as connection:
-            state = BatchState(connection)
-            known = {row.record_key: row.task_id for row in state.read_dead(settings.genai.max_retries, 1_000_000)}
-            wanted = {key: task_id for key, task_id in known.items() if all_dead or key in (record or ())}
-            state.clear_failures(list(wanted))
-        count = runner.requeue(settings, task_ids=list(wanted.values()))
-    typer.echo(f"{count} records are asked for again at the next run of their tasks.")
-    if missing := sorted(set(record or ()) - wanted.keys()):
+    with database_at_hand(load_settings()) as settings, db.connect(settings, "medallion_gold") as connection:
+        found = list_dead(connection, _model_tasks(), settings.genai.max_retries)
+        wanted = [row for row in found if all_dead or row.record_key in (record or ())]
+        requeue_dead(connection, wanted)
+    typer.echo(f"{len(wanted)} records are asked for again at the next run of their tasks.")
+    if missing := sorted(set(record or ()) - {row.record_key for row in wanted}):
         raise ConfigurationError(f"Not among the dead: {', '.join(missing)}. 'medallion genai dead' lists them.")
+
+
+def _model_tasks() -> list[str]:
+    return [task_key for task_key, task in load_tasks().items() if task.spec.model is not None]
 
 
 @app.command()

@@ -4,12 +4,18 @@ The client's own response types refuse unknown fields and drop errors, so result
 A finish reason other than STOP never gives an answer: half a JSON object can be valid, and wrong.
 """
 
+import json
+import re
+from codecs import BOM_UTF8
 from typing import Annotated, Any
 
 import msgspec
 
 ErrorType = str
-_TRANSIENT_CODES = frozenset({4, 8, 13, 14, 408, 429, 500, 502, 503, 504})
+# Of gRPC: cancelled, unknown, deadline exceeded, resource exhausted, aborted, internal, unavailable; of HTTP, what says the same. No
+# code at all says nothing against asking again.
+_TRANSIENT_CODES = frozenset({None, 0, 1, 2, 4, 8, 10, 13, 14, 408, 409, 425, 429, 499})
+_SERVER_ERRORS = 500
 _FINISH_ERRORS = {
     "MAX_TOKENS": "MaxTokens",
     "SAFETY": "Safety",
@@ -20,6 +26,8 @@ _FINISH_ERRORS = {
     "LANGUAGE": "Language",
 }
 _MOST_LEVELS = 100
+_FIRST_VALUE = json.JSONDecoder()
+_BRACKET = re.compile(r"[{}\[\]]")
 
 
 _Tokens = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
@@ -81,10 +89,10 @@ class ResultLine(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """An answer that ended as it should; `text` is not validated yet."""
+    """An answer that ended as it should; `text` is not validated yet. `usage`: None when it is not stated."""
 
     text: str
-    usage: Usage
+    usage: Usage | None
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -94,7 +102,7 @@ class Problem(msgspec.Struct, frozen=True):
         error_type: MissingResponse, DuplicateResponse, SwappedResponse, UnreadableResponse, ProviderError, Blocked, MaxTokens …
         is_terminal: asking again would give the same.
         text: what of the answer there is.
-        usage: what it cost all the same.
+        usage: what was used all the same; None: not stated, so it may be anything.
         raw: the result line, as it came.
     """
 
@@ -102,7 +110,7 @@ class Problem(msgspec.Struct, frozen=True):
     message: str
     is_terminal: bool = False
     text: str | None = None
-    usage: Usage = Usage()
+    usage: Usage | None = Usage()
     raw: bytes | None = None
 
 
@@ -113,12 +121,20 @@ _decode_usage = msgspec.json.Decoder(Usage).decode
 
 
 def decode_line(line: bytes) -> ResultLine:
-    """Read one line of a result file.
+    """Read one line of a result file, as `bare` leaves it.
 
     Raises:
         ValueError, RecursionError: it is not a JSON object, or nests too deep.
     """
     return _decode_line(line)
+
+
+def bare(line: bytes) -> bytes:
+    """Return a line without the blanks around it, and without byte order marks, which joined files have in their middle."""
+    line = line.strip()
+    while line.startswith(BOM_UTF8):
+        line = line.removeprefix(BOM_UTF8).lstrip()
+    return line
 
 
 def read_line(line: ResultLine) -> Answer | Problem:
@@ -129,25 +145,29 @@ def read_line(line: ResultLine) -> Answer | Problem:
         if _is_there(line.response):
             return read_response(_decode_response(line.response))
     except (ValueError, RecursionError) as error:
-        return Problem("UnreadableResponse", f"The result line is not what a result should be: {error}")
-    return Problem("EmptyResponse", "The result line has neither a response nor an error.")
+        return Problem("UnreadableResponse", f"The result line is not what a result should be: {error}", usage=None)
+    return Problem("EmptyResponse", "The result line has neither a response nor an error.", usage=None)
 
 
 def read_error(error: ItemError) -> Problem:
     """Return the problem of a record that the provider refused or could not serve."""
-    return Problem("ProviderError", f"code {error.code}: {error.message}", is_terminal=error.code not in _TRANSIENT_CODES)
+    return Problem("ProviderError", f"code {error.code}: {error.message}", is_terminal=_is_final(error.code))
+
+
+def _is_final(code: int | None) -> bool:
+    return code not in _TRANSIENT_CODES and (code is None or code < _SERVER_ERRORS)
 
 
 def read_response(response: Response) -> Answer | Problem:
     """Return the text of the first candidate, without its thoughts, or why there is none to trust."""
-    usage = _usage(response.usage_metadata)
+    text = _text(response.candidates[0]) if response.candidates else None
+    usage = _usage(response.usage_metadata, is_answered=text is not None)
     if response.prompt_feedback is not None and response.prompt_feedback.block_reason:
         reason = response.prompt_feedback.block_reason
         return Problem("Blocked", f"The prompt was blocked: {reason}.", is_terminal=True, usage=usage)
     if not response.candidates:
         return Problem("EmptyCandidates", "The response has no candidates.", usage=usage)
     candidate = response.candidates[0]
-    text = _text(candidate)
     if candidate.finish_reason != "STOP":
         return _unfinished(candidate, text, usage)
     if not text:
@@ -159,21 +179,14 @@ def _is_there(raw: msgspec.Raw) -> bool:
     return bytes(raw).strip() not in (b"", b"null")
 
 
-def _usage(stated: msgspec.Raw) -> Usage:
-    """Return the counts that are stated; an absent or absurd one is zero, for an answer is worth more than its bill."""
+def _usage(stated: msgspec.Raw, *, is_answered: bool) -> Usage | None:
+    """Return the counts that are stated; None when one is not a count, or one is missing that cannot be zero."""
     try:
-        return _decode_usage(stated)
+        usage = _decode_usage(stated)
     except ValueError:
-        counts = msgspec.json.decode(stated)
-    counts = counts if isinstance(counts, dict) else {}
-    return Usage(*(_count(counts.get(name)) for name in Usage.__struct_encode_fields__))
-
-
-def _count(value: Any) -> int:
-    try:
-        return msgspec.convert(value, _Tokens)
-    except ValueError:
-        return 0
+        return None
+    is_whole = usage.prompt_token_count > 0 and (usage.candidates_token_count > 0 or not is_answered)
+    return usage if is_whole else None
 
 
 def _text(candidate: _Candidate) -> str | None:
@@ -182,7 +195,7 @@ def _text(candidate: _Candidate) -> str | None:
     return "".join(part.text for part in candidate.content.parts or () if part.text and not part.thought) or None
 
 
-def _unfinished(candidate: _Candidate, text: str | None, usage: Usage) -> Problem:
+def _unfinished(candidate: _Candidate, text: str | None, usage: Usage | None) -> Problem:
     reason = candidate.finish_reason or "without a reason"
     message = f"The answer ended with {reason}" + (f": {candidate.finish_message}" if candidate.finish_message else ".")
     if reason == "MAX_TOKENS":
@@ -190,11 +203,32 @@ def _unfinished(candidate: _Candidate, text: str | None, usage: Usage) -> Proble
     return Problem(_FINISH_ERRORS.get(reason, "NotFinished"), message, text=text, usage=usage)
 
 
+def find_object(text: str) -> tuple[dict[str, Any], bool]:
+    """Return the JSON object that `text` is, or the one that stands in it, and whether there is anything around it.
+
+    A model puts its answer in a code fence, or a sentence before it. That is read when nothing else in the text could be meant:
+    the first brace begins an object that is whole, and there is no bracket outside of it.
+
+    Raises:
+        ValueError, RecursionError: there is none, or more than one could be meant, or it nests too deep.
+    """
+    try:
+        return decode_object(text), False
+    except msgspec.DecodeError:
+        start = text.find("{")
+        if start < 0:
+            raise
+        _, end = _FIRST_VALUE.raw_decode(text, start)
+        if _BRACKET.search(text[:start]) or _BRACKET.search(text, end):
+            raise
+        return decode_object(text[start:end]), True
+
+
 def decode_object(text: str | bytes) -> dict[str, Any]:
     """Return the JSON object that `text` is.
 
     Raises:
-        ValueError, RecursionError: it is not one, or nests too deep; nothing around the JSON is forgiven.
+        ValueError, RecursionError: it is not one, or nests too deep.
     """
     value = msgspec.json.decode(text, type=dict[str, Any])
     if _may_nest(text) and not _is_within(value, _MOST_LEVELS):

@@ -1,7 +1,8 @@
 """Which answer belongs to which record: by key alone, each key exactly once, and only if the item token agrees. Pure.
 
 The provider may lose lines, repeat them, shuffle them, and has been seen to put one record's answer under another's key. So
-position means nothing, and each request asks for an echo of its token, which only its own answer can have.
+position means nothing, and each request asks for an echo of its token, which only its own answer can have. A line that is there
+twice to the byte is one line: a file was joined with itself, and nothing was answered, or paid, twice.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Set
@@ -11,18 +12,30 @@ from typing import Any
 
 import msgspec
 
-from medallion_defs.genai.answers import Answer, Problem, ResultLine, Usage, decode_line, decode_object, read_line
+from medallion_defs.genai.answers import Answer, Problem, ResultLine, Usage, bare, decode_line, find_object, read_line
 
 TOKEN_FIELD = "item_token"
+_SEVERAL = "The result file has several lines for this record."
 
 
 class Matched(msgspec.Struct, frozen=True):
-    """A record's own answer: the JSON object without the token. `raw`: the result line, as it came."""
+    """A record's own answer: the JSON object without the token. `raw`: the result line, as it came.
+
+    `has_text_around`: the answer was not the object alone, as it was asked for.
+    """
 
     output: dict[str, Any]
     text: str
-    usage: Usage
+    usage: Usage | None
     raw: bytes
+    has_text_around: bool = False
+
+
+class UnreadableLine(msgspec.Struct, frozen=True):
+    """A line of a result file that is no result, and why."""
+
+    raw: bytes
+    error: str
 
 
 @dataclass
@@ -31,17 +44,18 @@ class Matching:
 
     Attributes:
         tokens: the item token of each record key of the batch.
-        repeated: keys that several lines have. Which of them is the record's own cannot be known; each was paid for.
+        repeated: keys that several different lines have. Which of them is the record's own cannot be known; each was paid for.
         foreign_keys: keys of lines that belong to no request; complete when the outcomes have been read.
-        foreign_usages: what these lines say that they used: they are on the bill like the others.
-        unreadable: lines that are no result, by 1-based line number; likewise.
+        more_usages: what lines used that are no record's outcome: foreign, unreadable, and the further ones of a record. They are on
+            the bill like the others; None: not stated.
+        unreadable: lines that are no result, by 1-based line number.
     """
 
     tokens: Mapping[str, str]
     repeated: Set[str] = frozenset()
     foreign_keys: list[str] = field(default_factory=list)
-    foreign_usages: list[Usage] = field(default_factory=list)
-    unreadable: dict[int, str] = field(default_factory=dict)
+    more_usages: list[Usage | None] = field(default_factory=list)
+    unreadable: dict[int, UnreadableLine] = field(default_factory=dict)
 
     def outcomes(self, lines: Iterable[bytes]) -> Iterator[tuple[str, Matched | Problem]]:
         """Yield every key that was asked, exactly once, with its answer or its problem."""
@@ -51,9 +65,11 @@ class Matching:
             key = result.key
             if key is None or key not in self.tokens:
                 self.foreign_keys.append(str(key))
-                self.foreign_usages.append(read_line(result).usage)
+                self.more_usages.append(read_line(result).usage)
+            elif key in duplicates:
+                self.more_usages.append(read_line(result).usage)
             elif key in self.repeated:
-                duplicates[key] = _duplicate(duplicates.get(key), result, line)
+                duplicates[key] = Problem("DuplicateResponse", _SEVERAL, usage=read_line(result).usage, raw=line)
             else:
                 waiting.remove(key)
                 yield key, check_answer(self.tokens[key], read_line(result), line)
@@ -62,30 +78,30 @@ class Matching:
         yield from ((key, missing) for key in self.tokens if key in waiting and key not in duplicates)
 
     def _read(self, lines: Iterable[bytes]) -> Iterator[tuple[bytes, ResultLine]]:
+        """Yield what can be read, each line once."""
+        seen: set[int] = set()
         for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    yield line, decode_line(line)
-                except (ValueError, RecursionError) as error:
-                    self.unreadable[number] = str(error)
+            text = bare(line)
+            try:
+                if text and (mark := hash(text)) not in seen:
+                    yield line, decode_line(text)
+                    seen.add(mark)
+            except (ValueError, RecursionError) as error:
+                self.unreadable[number] = UnreadableLine(line, str(error))
+                self.more_usages.append(None)
 
 
 def find_repeated(lines: Iterable[bytes]) -> Set[str]:
-    """Return the keys that several lines of a result file have: to be known before the first line is believed."""
-    seen: set[str] = set()
+    """Return the keys that several different lines of a result file have: to be known before the first line is believed."""
+    seen: dict[str, int] = {}
     repeated: set[str] = set()
     for line in lines:
+        text = bare(line)
         # A line that is no result is named when the outcomes are read.
         with suppress(ValueError, RecursionError):
-            if (key := decode_line(line).key) is not None:
-                (repeated if key in seen else seen).add(key)
+            if (key := decode_line(text).key) is not None and seen.setdefault(key, hash(text)) != hash(text):
+                repeated.add(key)
     return repeated
-
-
-def _duplicate(before: Problem | None, result: ResultLine, line: bytes) -> Problem:
-    usage = read_line(result).usage
-    message = "The result file has several lines for this record."
-    return Problem("DuplicateResponse", message, usage=before.usage + usage if before else usage, raw=line)
 
 
 def check_answer(token: str, answer: Answer | Problem, raw: bytes) -> Matched | Problem:
@@ -93,11 +109,11 @@ def check_answer(token: str, answer: Answer | Problem, raw: bytes) -> Matched | 
     if isinstance(answer, Problem):
         return msgspec.structs.replace(answer, raw=raw)
     try:
-        output = decode_object(answer.text)
+        output, has_text_around = find_object(answer.text)
     except (ValueError, RecursionError) as error:
         return Problem("JSONDecodeError", f"The answer is not a JSON object: {error}", text=answer.text, usage=answer.usage, raw=raw)
     echoed = output.pop(TOKEN_FIELD, None)
     if echoed != token:
         message = f"The answer carries the item token {echoed!r} instead of {token!r}: it is another record's answer."
         return Problem("SwappedResponse", message, text=answer.text, usage=answer.usage, raw=raw)
-    return Matched(output, answer.text, answer.usage, raw)
+    return Matched(output, answer.text, answer.usage, raw, has_text_around)

@@ -115,13 +115,6 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     generation_config: Mapping[str, Any] | None = None
 
 
-class DeadRecord(msgspec.Struct, frozen=True):
-    record_key: str
-    task_id: UUID
-    count: int
-    last_updated: datetime
-
-
 class DayCost(msgspec.Struct, frozen=True):
     """What one task cost on one day. `reserved_usd`: of batches whose answers are not read yet."""
 
@@ -297,11 +290,6 @@ class BatchState:
         """Return the failures of those records that have any for the task they are asked for now."""
         params = {"record_keys": list(records), "task_ids": list(records.values())}
         return dict(self._connection.execute(_query("read_failures"), params).fetchall())
-
-    def read_dead(self, max_retries: int, limit: int) -> list[DeadRecord]:
-        """Return records that failed more than `max_retries` times, latest first."""
-        with self._connection.cursor(row_factory=class_row(DeadRecord)) as cursor:
-            return cursor.execute(_query("read_dead"), {"max_retries": max_retries, "limit": limit}).fetchall()
 
     def read_failure_logs(
         self, *, batch_id: str | None = None, record_key: str | None = None, error_type: str | None = None, limit: int = 100

@@ -155,10 +155,6 @@ SELECT record_key, counts.count
 FROM unnest(%(record_keys)s::text[], %(task_ids)s::uuid[]) AS given(record_key, task_id)
 JOIN ops.failure_counts AS counts USING (record_key, task_id)
 
--- name: read_dead
-SELECT record_key, task_id, count, last_updated FROM ops.failure_counts WHERE count > %(max_retries)s
-ORDER BY last_updated DESC LIMIT %(limit)s
-
 -- name: insert_failure
 INSERT INTO ops.failure_logs (
     record_key, batch_id, attempt_number, error_type, error_message, error_traceback, raw_response_text, extracted_text,

@@ -147,7 +147,8 @@ def requeue_tasks(
     """Set failed tasks back to pending with all their attempts; return how many. The caller commits."""
     ids_ = None if task_ids is None else list(task_ids)
     values = {"task_key": task_key, "task_ids": ids_, "error_type": error_type, "statuses": list(statuses)}
-    return connection.execute(_SQL["requeue"], values).rowcount
+    [(count,)] = connection.execute(_SQL["requeue"], values).fetchall()
+    return int(count)
 
 
 def cut_batches(items: Sequence[OpenItem], strategy: BatchStrategy) -> Iterator[list[OpenItem]]:

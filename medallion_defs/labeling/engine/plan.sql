@@ -82,9 +82,16 @@ WHERE todo.task_key = %(task_key)s AND todo.status = 'succeeded' AND todo.update
   AND (%(current_code)s::text IS NULL OR todo.code_version IS DISTINCT FROM %(current_code)s)
 
 -- name: requeue
-UPDATE silver.tasks_todo SET
-    status = 'pending', batch_id = NULL, attempts = 0, retry_at = NULL, error_type = NULL, error_message = NULL, updated_at = now()
-WHERE status = ANY (%(statuses)s)
-  AND (%(task_key)s::text IS NULL OR task_key = %(task_key)s)
-  AND (%(task_ids)s::uuid[] IS NULL OR task_id = ANY (%(task_ids)s))
-  AND (%(error_type)s::text IS NULL OR error_type = %(error_type)s)
+-- The count of a record's failed answers goes with its attempts: else the record would be dead again before it is asked about.
+WITH requeued AS (
+    UPDATE silver.tasks_todo SET
+        status = 'pending', batch_id = NULL, attempts = 0, retry_at = NULL, error_type = NULL, error_message = NULL, updated_at = now()
+    WHERE status = ANY (%(statuses)s)
+      AND (%(task_key)s::text IS NULL OR task_key = %(task_key)s)
+      AND (%(task_ids)s::uuid[] IS NULL OR task_id = ANY (%(task_ids)s))
+      AND (%(error_type)s::text IS NULL OR error_type = %(error_type)s)
+    RETURNING task_id
+), forgotten AS (
+    DELETE FROM ops.failure_counts AS counts USING requeued WHERE counts.task_id = requeued.task_id
+)
+SELECT count(*) FROM requeued

@@ -18,4 +18,4 @@ ORDER BY 1, 2
 DELETE FROM ops.failure_logs AS failure
 USING silver.tasks_todo AS todo, ops.batch_record_keys AS record
 WHERE todo.file_id = ANY (%(file_ids)s) AND record.task_id = todo.task_id
-    AND failure.batch_id = record.batch_id AND failure.record_key = record.record_key
+    AND failure.batch_id = record.batch_id AND (failure.record_key = record.record_key OR failure.error_type = 'UnreadableLine')

@@ -6,9 +6,11 @@ free (`reparse`).
 """
 
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -16,12 +18,11 @@ import msgspec
 import psycopg
 
 from medallion_defs.core import clock, db
-from medallion_defs.core.errors import ConfigurationError, MedallionError, TerminalError, TransientError
-from medallion_defs.core.sections import ModelPrice
+from medallion_defs.core.errors import MedallionError, TerminalError, TransientError
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
-from medallion_defs.genai.answers import Problem, Usage, decode_object
-from medallion_defs.genai.cost import cost_usd
+from medallion_defs.genai.answers import Problem, decode_object
+from medallion_defs.genai.bill import Bill
 from medallion_defs.genai.match import Matched, Matching, find_repeated
 from medallion_defs.genai.report import BatchReport, RecordFailure
 from medallion_defs.genai.requests import RESPONSES_FILE
@@ -39,6 +40,7 @@ from medallion_defs.ops.ledger import Ledger
 
 SOURCE_TYPES = ("gemini_batch", "gemini_online")
 _SQL = load_queries("medallion_defs.labeling.models", "answers.sql")
+_MOST_UNREADABLE = 1_000
 # How a job ends that gave no results: by the provider, or by us.
 _UNPAID = frozenset({"FAILED", "CANCELLED", "EXPIRED", "DEADLINE", "VANISHED", "REFUSED", "LOST"})
 
@@ -59,6 +61,10 @@ class FinalAnswerError(TerminalError):
     """A record has no answer that can be used, and would not get one by asking again."""
 
 
+class TextAroundJSON(MedallionError):  # noqa: N818 - not what failed: what was left out of an answer that was taken
+    """An answer was read out of a code fence, or out of words around it."""
+
+
 class Judged(msgspec.Struct, frozen=True):
     """What an answer makes of its record."""
 
@@ -67,6 +73,13 @@ class Judged(msgspec.Struct, frozen=True):
     cost: Decimal
     problem: Problem | None
     traceback: str | None = None
+    remark: Event | None = None
+
+    @property
+    def events(self) -> Iterator[Event]:
+        yield self.event
+        if self.remark:
+            yield self.remark
 
 
 @dataclass
@@ -76,6 +89,7 @@ class Tally:
     total: int = 0
     cost: Decimal = Decimal(0)
     failed: list[Judged] = field(default_factory=list)
+    remarked: list[str] = field(default_factory=list)
 
     def watch(self, judged: Iterable[Judged]) -> Iterator[Judged]:
         for each in judged:
@@ -83,6 +97,8 @@ class Tally:
             self.cost += each.cost
             if each.problem:
                 self.failed.append(each)
+            if each.remark:
+                self.remarked.append(each.record.record_key)
             yield each
 
     def tasks_by_key(self) -> dict[str, UUID]:
@@ -191,7 +207,7 @@ class _Answers:
     task: Task = field(init=False)
     records: Mapping[str, RequestRecord] = field(init=False)
     matching: Matching = field(init=False)
-    prices: Sequence[ModelPrice] = field(init=False)
+    bill: Bill = field(init=False)
 
     def __post_init__(self) -> None:
         state = BatchState(self.connection)
@@ -202,19 +218,18 @@ class _Answers:
         self.task = find_task(self.tasks, batch.task_key)
         self.records = state.read_records(self.batch_id)
         self.matching = Matching({key: record.item_token for key, record in self.records.items()})
-        # A price is looked up for each record: only among those of the model.
-        self.prices = [price for price in self.settings.genai.prices if (price.model, price.mode) == (batch.model, batch.mode)]
+        self.bill = Bill(batch, self.settings.genai.prices)
 
     def settle(self) -> BatchReport:
         """Write everything that the answers say, in the caller's transaction."""
         now = clock.now()
         self._require_asked()
-        tally = Tally()
-        copy_events(self.connection, (each.event for each in tally.watch(self._judge())))
+        tally = self._read(lambda events: copy_events(self.connection, events))
         state = BatchState(self.connection)
         counts = state.count_failures(tally.tasks_by_key(), now)
         state.clear_answered(self.batch_id, counts)
         state.log_failures(self._failures(tally), now)
+        state.log_failures(self._unreadable(), now)
         self._close(tally)
         self.connection.execute(_SQL["finish_asked"], {"batch_id": self.batch.tasks_batch_id})
         return self._report(tally, counts)
@@ -249,16 +264,16 @@ class _Answers:
 
     def _close(self, tally: Tally) -> None:
         has_results = self.batch.output_file is not None
-        BatchState(self.connection).settle(self.batch_id, self._spent(tally), has_results=has_results, at=clock.now())
-
-    def _spent(self, tally: Tally) -> Decimal:
-        """Return what all lines cost, those that nobody asked for among them."""
-        return sum((self._cost(usage) for usage in self.matching.foreign_usages), tally.cost)
+        BatchState(self.connection).settle(self.batch_id, tally.cost, has_results=has_results, at=clock.now())
 
     def _count(self) -> Tally:
+        return self._read(lambda events: deque(events, maxlen=0))
+
+    def _read(self, take: Callable[[Iterator[Event]], object]) -> Tally:
+        """Read the answers once, give their events to `take` as they go by; return what is kept of them."""
         tally = Tally()
-        for _ in tally.watch(self._judge()):
-            pass
+        take(event for each in tally.watch(self._judge()) for event in each.events)
+        tally.cost += sum((self.bill.cost(usage) for usage in self.matching.more_usages), Decimal(0))
         return tally
 
     def _judge(self) -> Iterator[Judged]:
@@ -268,7 +283,7 @@ class _Answers:
             batch.task_key, int(batch.tasks_batch_id or 0), self.run_id, self.task.code_version, self.task.spec.output_model, limits
         )
         for key, outcome in self._match():
-            yield _judge_one(self.records[key], outcome, self._cost(outcome.usage), outcomes)
+            yield _judge_one(self.records[key], outcome, self.bill.cost(outcome.usage), outcomes)
 
     def _match(self) -> Iterator[tuple[str, Matched | Problem]]:
         if self.batch.output_file is None:
@@ -287,23 +302,20 @@ class _Answers:
             # Never taken for a job without results: that would ask, and pay, again.
             raise TransientError(f"The answers of batch {self.batch_id} cannot be read: {error}") from error
 
-    def _cost(self, usage: Usage) -> Decimal:
-        """Return what a record's answer costs; where its price has gone from the settings, the record's share of what was reserved.
-
-        The answers are paid for either way: they are not held back for a line in a file, and the caps hold.
-        """
-        batch = self.batch
-        try:
-            day = (batch.submitted_at or batch.created_at).date()
-            return cost_usd(usage, self.prices, batch.model, batch.mode, day)
-        except ConfigurationError:
-            return batch.reserved_usd / batch.request_count
-
     def _failures(self, tally: Tally) -> Iterator[Failure]:
         profile = self._profile()
         for each in tally.failed:
             if each.problem:
                 yield _failure(each, each.problem, self.batch, profile)
+
+    def _unreadable(self) -> Iterator[Failure]:
+        """Yield the lines that are no result, for the log: by their place, for they name no record."""
+        for number, line in islice(self.matching.unreadable.items(), _MOST_UNREADABLE):
+            yield Failure(
+                record_key=f"line {number}", batch_id=self.batch_id, attempt_number=0, error_type="UnreadableLine",
+                error_message=f"Line {number} of {RESPONSES_FILE} is no result: {line.error}",
+                raw_response_text=line.raw.decode("utf-8", "replace"), model_name=self.batch.model,
+            )  # fmt: skip
 
     def _profile(self) -> PromptProfile | None:
         row = self.connection.execute(_SQL["read_template"], {"prompt_id": self.batch.prompt_id}).fetchone()
@@ -321,13 +333,15 @@ class _Answers:
         return BatchReport(
             batch_id=batch.batch_id, task_key=batch.task_key, model=batch.model, mode=batch.mode, total=tally.total,
             success=tally.total - len(failures), failures=failures, max_retries=self.settings.genai.max_retries,
-            cost_usd=self._spent(tally), provider_state=batch.provider_state, error=batch.error,
+            cost_usd=tally.cost, unstated=self.bill.unstated, unpriced=self.bill.unpriced, remarked_keys=tuple(tally.remarked),
+            provider_state=batch.provider_state, error=batch.error,
             foreign_keys=tuple(self.matching.foreign_keys), unreadable_lines=tuple(self.matching.unreadable),
         )  # fmt: skip
 
 
 def _judge_one(record: RequestRecord, outcome: Matched | Problem, cost: Decimal, outcomes: Outcomes) -> Judged:
-    result = ProcessingResult(record.task_id, usage=msgspec.to_builtins(outcome.usage), cost_usd=cost)
+    usage = None if outcome.usage is None else msgspec.to_builtins(outcome.usage)
+    result = ProcessingResult(record.task_id, usage=usage, cost_usd=cost)
     if isinstance(outcome, Problem):
         return Judged(record, _failed(record, outcome, result, outcomes), cost, outcome)
     try:
@@ -335,7 +349,8 @@ def _judge_one(record: RequestRecord, outcome: Matched | Problem, cost: Decimal,
     except InvalidOutputError as error:
         problem = Problem("ValidationError", str(error), text=outcome.text, usage=outcome.usage, raw=outcome.raw)
         return Judged(record, _failed(record, problem, result, outcomes), cost, problem, "".join(traceback.format_exception(error)))
-    return Judged(record, outcomes.succeeded(record, str(output), result), cost, None)
+    remark = outcomes.discarded(record.task_id, TextAroundJSON(outcome.text[:500])) if outcome.has_text_around else None
+    return Judged(record, outcomes.succeeded(record, str(output), result), cost, None, remark=remark)
 
 
 def _failed(record: RequestRecord, problem: Problem, result: ProcessingResult, outcomes: Outcomes) -> Event:

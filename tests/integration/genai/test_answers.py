@@ -16,6 +16,7 @@ from medallion_defs.genai.report import BatchReport, describe_report
 from medallion_defs.labeling import runner
 from medallion_defs.labeling.contract import ModelRequest, ModelTask, RequestMedium
 from medallion_defs.labeling.models.answers import reparse
+from medallion_defs.labeling.models.dead import list_dead, requeue_dead
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
 from medallion_defs.ops.scope import Scope
@@ -148,24 +149,22 @@ def test_invariant_8_a_record_that_keeps_failing_is_dead_after_its_retries(notes
         reports += run_round(transport, judge_task())
         make_due(notes)
     assert [report.failures[0].retry for report in reports] == [1, 2, 3]
-    assert "3/2 (Maxed)" in describe_report(reports[-1])
+    assert "*Retry #2 (Maxed)*" in describe_report(reports[-1])
     assert states(notes, "note.judge") == {"n0": ("dead", 3, "MaxTokens")}
-    assert [dead.record_key for dead in transport.state.read_dead(2, 10)] == ["n0"]
+    assert [dead.record_key for dead in list_dead(notes, ["note.judge"], 2)] == ["n0"]
 
 
-def test_a_dead_record_that_is_requeued_is_asked_only_after_its_failures_are_forgotten(
-    notes: psycopg.Connection, transport: Transport
-) -> None:
+def test_a_dead_record_is_asked_again_by_whichever_command_requeues_it(notes: psycopg.Connection, transport: Transport) -> None:
     with_genai(transport, max_retries=0)
     put_notes(notes, "one")
     plant(transport, max_tokens=["n0"])
     run_round(transport, judge_task())
+    assert requeue_dead(notes, list_dead(notes, ["note.judge"], 0)) == 1
+    notes.commit()
+    run_round(transport, judge_task())
+    assert states(notes, "note.judge") == {"n0": ("dead", 1, "MaxTokens")}
     plant(transport)
-    runner.requeue(transport.settings, "note.judge")
-    assert run_round(transport, judge_task()) == []
-    assert states(notes, "note.judge")["n0"][2] == "DeadRecordError"
-    transport.state.clear_failures(["n0"])
-    runner.requeue(transport.settings, "note.judge")
+    assert runner.requeue(transport.settings, "note.judge") == 1
     assert [report.success for report in run_round(transport, judge_task())] == [1]
 
 
@@ -306,7 +305,7 @@ def test_a_batch_of_a_thousand_with_every_fault_at_once_adds_up(notes: psycopg.C
     assert sum(len(report.failures) for report in reports) == 260
     assert sorted(key for report in reports for key in report.foreign_keys) == sorted(f"foreign-n{n}" for n in range(40, 60))
     for report in reports:
-        assert f"- **Total records**: {report.total:,}" in describe_report(report)
+        assert f"- **Total Requests**: {report.total:,}" in describe_report(report)
     transport.provider.faults = Faults()
     make_due(notes)
     run_round(transport, task)

@@ -60,8 +60,12 @@ def test_an_empty_response_is_a_problem(line: bytes) -> None:
     assert problem.error_type == "EmptyCandidates"
 
 
-@pytest.mark.parametrize(("code", "is_terminal"), [(14, False), (8, False), (503, False), (429, False), (3, True), (400, True)])
-def test_an_error_of_the_provider_says_whether_asking_again_may_help(code: int, is_terminal: bool) -> None:
+@pytest.mark.parametrize(
+    ("code", "is_terminal"),
+    [(3, True), (5, True), (7, True), (11, True), (400, True), (404, True), (413, True)]
+    + [(code, False) for code in (None, 0, 1, 2, 4, 8, 10, 13, 14, 408, 409, 429, 499, 500, 503, 529)],
+)
+def test_an_error_of_the_provider_says_whether_asking_again_may_help(code: int | None, is_terminal: bool) -> None:
     problem = read_line(decode_line(json.dumps({"key": "k", "error": {"code": code, "message": "no", "details": [{}]}}).encode()))
     assert isinstance(problem, Problem)
     assert (problem.error_type, problem.is_terminal) == ("ProviderError", is_terminal)

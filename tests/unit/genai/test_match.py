@@ -4,19 +4,21 @@ import json
 from collections.abc import Mapping, Sequence
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medallion_defs.genai.answers import Problem, decode_line, read_line
 from medallion_defs.genai.match import Matched, Matching, find_repeated
 
+USAGE = {"promptTokenCount": 5, "candidatesTokenCount": 2}
 TOKENS = {f"k{number}": f"{number:08x}" for number in range(6)}
 
 
 def line(key: str, token: str, **more: object) -> bytes:
     text = json.dumps({"value": token, "item_token": token, **more})
     candidate = {"finishReason": "STOP", "content": {"parts": [{"text": text}]}}
-    return json.dumps({"key": key, "response": {"candidates": [candidate], "usageMetadata": {"promptTokenCount": 5}}}).encode()
+    return json.dumps({"key": key, "response": {"candidates": [candidate], "usageMetadata": USAGE}}).encode()
 
 
 def read(lines: Sequence[bytes], tokens: Mapping[str, str] = TOKENS) -> tuple[Matching, dict[str, Matched | Problem]]:
@@ -55,15 +57,23 @@ def test_invariant_10_a_missing_line_is_a_problem_of_its_record() -> None:
 
 
 def test_invariant_10_neither_of_two_lines_for_a_record_is_taken() -> None:
-    outcomes = outcomes_of([*good_lines(), line("k2", TOKENS["k2"])])
+    matching, outcomes = read([*good_lines(), line("k2", TOKENS["k2"], more=1), line("k2", TOKENS["k2"], more=2)])
     assert problem(outcomes["k2"]) == "DuplicateResponse"
-    assert outcomes["k2"].usage.prompt_token_count == 10, "each line was paid for"
+    paid = [outcomes["k2"].usage, *matching.more_usages]
+    assert [usage and usage.prompt_token_count for usage in paid] == [5, 5, 5], "each line was paid for"
+
+
+def test_lines_that_are_there_twice_to_the_byte_are_one_line() -> None:
+    lines = [*good_lines(), line("k99", "00000063")]
+    matching, outcomes = read([*lines, *(b"\xef\xbb\xbf" + each + b" \r\n" for each in lines)])
+    assert all(isinstance(outcome, Matched) for outcome in outcomes.values())
+    assert (matching.foreign_keys, len(matching.more_usages)) == (["k99"], 1)
 
 
 def test_invariant_10_a_line_nobody_asked_for_is_named_and_changes_nothing() -> None:
     matching, outcomes = read([*good_lines(), line("k99", "00000063")])
     assert matching.foreign_keys == ["k99"]
-    assert [usage.prompt_token_count for usage in matching.foreign_usages] == [5], "it is on the bill all the same"
+    assert [usage and usage.prompt_token_count for usage in matching.more_usages] == [5], "it is on the bill all the same"
     assert len(outcomes) == 6
 
 
@@ -73,21 +83,60 @@ def test_invariant_10_swapped_answers_are_both_refused() -> None:
     assert [problem(outcomes["k0"]), problem(outcomes["k1"])] == ["SwappedResponse"] * 2
 
 
-def test_an_answer_with_words_around_the_json_is_refused_with_its_text() -> None:
-    text = "Here you are: {}"
+def answered(text: str) -> Matched | Problem:
     raw = {"key": "k0", "response": {"candidates": [{"finishReason": "STOP", "content": {"parts": [{"text": text}]}}]}}
-    outcome = read([json.dumps(raw).encode()], {"k0": "00000000"})[1]["k0"]
-    assert problem(outcome) == "JSONDecodeError"
+    return read([json.dumps(raw).encode()], {"k0": "0"})[1]["k0"]
+
+
+OBJECT = '{"item_token": "0", "a": {"b": [1]}}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"```json\n{OBJECT}\n```", f"```\n{OBJECT}```", f"Sure! Here it is:\n{OBJECT}", f"{OBJECT}\nIs there more?",
+        f"\ufeff{OBJECT}",
+    ],
+)  # fmt: skip
+def test_the_only_object_in_a_text_is_read_and_flagged(text: str) -> None:
+    outcome = answered(text)
+    assert isinstance(outcome, Matched)
+    assert (outcome.output, outcome.has_text_around) == ({"a": {"b": [1]}}, True)
+
+
+def test_an_object_alone_is_not_flagged() -> None:
+    outcome = answered(f" \n{OBJECT}\n")
+    assert isinstance(outcome, Matched)
+    assert not outcome.has_text_around
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Here you are.", f"```json\n{OBJECT[:-1]}\n```", f"{OBJECT} or rather {OBJECT}", f"[{OBJECT}]", f"Of {{many}}: {OBJECT}",
+        f'{{"outer": {OBJECT}', f"{OBJECT}}}", '```json\n{"item_token": "0", "a": NaN}\n```',
+    ],
+)  # fmt: skip
+def test_a_text_in_which_another_object_could_be_meant_is_refused_whole(text: str) -> None:
+    outcome = answered(text)
     assert isinstance(outcome, Problem)
-    assert outcome.text == text
+    assert (outcome.error_type, outcome.text) == ("JSONDecodeError", text)
 
 
 def test_a_torn_line_is_reported_by_number_and_its_record_counts_as_missing() -> None:
     lines = good_lines()
     lines[3] = lines[3][:40]
     matching, outcomes = read(lines)
-    assert list(matching.unreadable) == [4]
+    assert {number: line.raw for number, line in matching.unreadable.items()} == {4: lines[3]}
+    assert matching.more_usages == [None], "it was paid for, and does not say how much"
     assert problem(outcomes["k3"]) == "MissingResponse"
+
+
+def test_byte_order_marks_and_blank_lines_lose_nothing() -> None:
+    lines = [b"\xef\xbb\xbf" + good_lines()[0], b"", b" \r\n", b"\xef\xbb\xbf", *good_lines()[1:]]
+    matching, outcomes = read(lines)
+    assert all(isinstance(outcome, Matched) for outcome in outcomes.values())
+    assert (matching.unreadable, matching.more_usages) == ({}, [])
 
 
 @given(st.lists(st.tuples(st.sampled_from([*TOKENS, "other"]), st.sampled_from(sorted(TOKENS.values())))))
@@ -97,7 +146,7 @@ def test_invariant_10_whatever_comes_each_record_has_one_outcome_and_no_foreign_
     for key, outcome in outcomes.items():
         if isinstance(outcome, Matched):
             assert outcome.output["value"] == TOKENS[key]
-            assert [pair for pair in pairs if pair[0] == key] == [(key, TOKENS[key])]
+            assert {pair for pair in pairs if pair[0] == key} == {(key, TOKENS[key])}
 
 
 def test_a_line_that_is_odd_inside_is_a_problem_of_its_own_record_and_keeps_its_text() -> None:
@@ -111,12 +160,20 @@ def test_a_line_that_is_odd_inside_is_a_problem_of_its_own_record_and_keeps_its_
     assert outcomes["k0"].raw == odd[0]
 
 
-def test_an_absurd_bill_costs_no_answer() -> None:
-    for count in ("-5", "1" + "0" * 30, "null", '"many"', "1.5"):
-        raw = line("k0", TOKENS["k0"]).replace(b'"promptTokenCount": 5', f'"promptTokenCount": {count}'.encode())
-        outcome = outcomes_of([raw])["k0"]
-        assert isinstance(outcome, Matched), count
-        assert outcome.usage.prompt_token_count == 0
+@pytest.mark.parametrize("count", ["-5", "1" + "0" * 30, "null", '"7"', "1.5", "7.0", "0", "true"])
+@pytest.mark.parametrize("name", ["promptTokenCount", "candidatesTokenCount"])
+def test_a_bill_that_states_no_count_costs_no_answer_and_is_not_taken_for_zero(name: str, count: str) -> None:
+    raw = line("k0", TOKENS["k0"]).replace(f'"{name}": {USAGE[name]}'.encode(), f'"{name}": {count}'.encode())
+    outcome = outcomes_of([raw])["k0"]
+    assert isinstance(outcome, Matched)
+    assert outcome.usage is None
+
+
+@pytest.mark.parametrize("usage", [b"null", b"{}", b"[]", b'"5"', b'{"totalTokenCount": 7}', b'{"promptTokenCount": 5}'])
+def test_a_bill_without_the_counts_that_every_answer_has_is_not_stated(usage: bytes) -> None:
+    outcome = outcomes_of([line("k0", TOKENS["k0"]).replace(json.dumps(USAGE).encode(), usage)])["k0"]
+    assert isinstance(outcome, Matched)
+    assert outcome.usage is None
 
 
 def test_an_answer_that_nests_too_deep_for_the_database_is_refused() -> None:
