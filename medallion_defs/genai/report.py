@@ -49,11 +49,6 @@ class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
     foreign_keys: tuple[str, ...] = ()
     unreadable_lines: tuple[int, ...] = ()
 
-    @property
-    def failures_by_type(self) -> dict[str, int]:
-        """Failed records by error type, most first."""
-        return dict(Counter(failure.error_type for failure in self.failures).most_common())
-
 
 def describe_report(report: BatchReport) -> Markdown:
     """Return the report as Markdown."""
@@ -95,7 +90,8 @@ def _troubles(report: BatchReport) -> Iterator[Markdown]:
 
 
 def _kinds(report: BatchReport) -> str:
-    return ", ".join(f"{count:,} {_label(kind)}" for kind, count in report.failures_by_type.items()) or "none"
+    counts = Counter(_label(failure.error_type) for failure in report.failures)
+    return ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common()) or "none"
 
 
 def _failures(report: BatchReport) -> Iterator[Markdown]:
