@@ -13,7 +13,7 @@ values, made of the whole file. Reading that one file is its job; it is pure oth
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -25,11 +25,13 @@ from medallion_defs.core.errors import TerminalError
 from medallion_defs.ops.item import Artifact
 
 RejectCode = Literal[
-    "malformed_json", "malformed_csv", "invalid_encoding", "invalid_value", "missing_key",
+    "malformed_json", "malformed_csv", "repeated_key", "invalid_encoding", "invalid_value", "missing_key",
     "nul_character", "record_too_long", "record_too_deep",
     "empty_file", "not_html", "not_media",
 ]  # fmt: skip
 EXCERPT_BYTES = 1024
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,11 @@ def reject(source_record: int, error_code: RejectCode, message: str, raw: str | 
     text = start.decode("utf-8", "replace") if isinstance(start, bytes) else start
     excerpt = text.replace("\0", "\u2400").encode("utf-8", "replace")[:EXCERPT_BYTES].decode("utf-8", "ignore")
     return RejectedRecord(source_record, error_code, message, excerpt)
+
+
+def encode_attributes(attributes: dict[str, Any]) -> str:
+    """Return the column `attributes` as JSON text. A `Decimal` in it, a number of too many digits for a float, keeps them."""
+    return _encode(attributes).decode()
 
 
 def normalized_id(raw: str) -> str:

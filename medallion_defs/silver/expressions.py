@@ -8,23 +8,27 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import lru_cache, partial
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
 from medallion_defs.silver.contract import InvalidRecord
+from medallion_defs.silver.exact_json import RenamedKeys, decode_exactly
+from medallion_defs.silver.numbers import NumberStyle, parse_integer, parse_number, shorten
 
 Filter = Callable[[str], object]
 Lookups = Mapping[str, Mapping[str, str]]
 
+# What a template may say of the record itself: its number in the file, and the file's name.
+RECORD_FACTS = ("@record", "@filename")
+
 _PLACEHOLDER = re.compile(r"\{([^{}|]+)((?:\|[^{}|]+)*)\}")
-_INTEGER = re.compile(r"[+-]?(\d{1,3}(,\d{3})+|\d+)", re.ASCII)
-_NUMBER = re.compile(r"[+-]?((\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _NUL_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_OR = " or "
 _NOT_WORD = re.compile(r"[^a-z0-9]+")
-_NONE_SIGNS = ("", "-")
-_MAX_DIGITS = 40
+_HAS_HOUR = re.compile(r"%[HIcX]")
 _CACHED = lru_cache(maxsize=4096)  # strptime costs 8 µs, and the days of a file repeat
 
 
@@ -52,6 +56,10 @@ class Expression:
         """The columns that the template names."""
         return frozenset(part.column for part in self.parts if isinstance(part, Placeholder))
 
+    def empty_columns(self, record: Mapping[str, object]) -> set[str]:
+        """Return the columns that have no value for the template in one record."""
+        return {part.column for part in self.parts if isinstance(part, Placeholder) and part.evaluate(record) is None}
+
     def evaluate(self, record: Mapping[str, object]) -> object:
         """Return the value for one record; None when a placeholder has none.
 
@@ -72,8 +80,10 @@ class Expression:
         return "".join(texts)
 
 
-def compile_expression(template: str, filters: tuple[str, ...] = (), lookups: Lookups | None = None) -> Expression:
-    """Compile a template and the filters for its whole.
+def compile_expression(
+    template: str, filters: tuple[str, ...] = (), lookups: Lookups | None = None, style: NumberStyle = "point"
+) -> Expression:
+    """Compile a template and the filters for its whole; `style` is how numbers are written where a filter does not say.
 
     Raises:
         ValueError: a brace does not pair, a filter is unknown, or its argument is not good.
@@ -83,18 +93,26 @@ def compile_expression(template: str, filters: tuple[str, ...] = (), lookups: Lo
     for found in _PLACEHOLDER.finditer(template):
         parts.append(template[at : found.start()])
         names = found[2].split("|")[1:]
-        parts.append(Placeholder(found[1], tuple(compile_filter(name, lookups or {}) for name in names)))
+        parts.append(Placeholder(_known_name(found[1]), tuple(compile_filter(name, lookups or {}, style) for name in names)))
         at = found.end()
     parts.append(template[at:])
     if any(isinstance(part, str) and ("{" in part or "}" in part) for part in parts):
         raise ValueError(f"'{template}' has a brace without its pair; a placeholder is {{column}} or {{column|filter:argument}}")
     kept = tuple(part for part in parts if part != "")
-    return Expression(kept, tuple(compile_filter(name, lookups or {}) for name in filters))
+    return Expression(kept, tuple(compile_filter(name, lookups or {}, style) for name in filters))
 
 
-def compile_filter(text: str, lookups: Lookups) -> Filter:
+def _known_name(column: str) -> str:
+    if column.startswith("@") and column not in RECORD_FACTS:
+        raise ValueError(f"{{{column}}} is not known; of the record itself there are {', '.join(f'{{{name}}}' for name in RECORD_FACTS)}")
+    return column
+
+
+def compile_filter(text: str, lookups: Lookups, style: NumberStyle = "point") -> Filter:
     """Compile `name` or `name:argument`; the argument is all that follows the first colon, blanks included."""
     name, colon, argument = text.partition(":")
+    if name in _NUMBER_FILTERS and (not colon or argument in _NAMED_STYLES):
+        return partial(_NUMBER_FILTERS[name], style=_NAMED_STYLES.get(argument, style))
     if name in _PLAIN_FILTERS and not colon:
         return _PLAIN_FILTERS[name]
     if name == "lookup" and argument in lookups:
@@ -106,14 +124,13 @@ def compile_filter(text: str, lookups: Lookups) -> Filter:
 
 
 def apply_filters(value: object, filters: tuple[Filter, ...]) -> object:
-    """Send a value through filters; None and blank text are None and stay so."""
+    """Send a value through filters; None and empty text are None and stay so, but for `default`."""
     for use in filters:
-        if value is None:
-            return None
-        value = use(value if type(value) is str else as_text(value))
-        if value == "":
-            return None
-    return value
+        if value is None or value == "":
+            value = use.text if type(use) is _Default else None
+        else:
+            value = use(value if type(value) is str else as_text(value))
+    return None if value == "" else value
 
 
 def as_text(value: object) -> str:
@@ -124,40 +141,9 @@ def as_text(value: object) -> str:
     """
     if isinstance(value, str):
         return value
-    if isinstance(value, (int, float, datetime)) and not isinstance(value, bool):
+    if isinstance(value, (int, float, Decimal, datetime)) and not isinstance(value, bool):
         return str(value)
-    raise ValueError(f"{_quoted(value)} is not text or a number")
-
-
-def parse_integer(text: str) -> int | None:
-    """Read `1,137`, ` 26 ` or `-` (none).
-
-    Raises:
-        ValueError: it is not a whole number, or longer than any that is meant.
-    """
-    bare = text.strip()
-    if bare in _NONE_SIGNS:
-        return None
-    if not _INTEGER.fullmatch(bare) or len(bare) > _MAX_DIGITS:
-        raise ValueError(f"{_quoted(text)} is not a whole number")
-    return int(bare.replace(",", ""))
-
-
-def parse_number(text: str) -> float | None:
-    """Read `1,137.5`, `6e3` or `-` (none). Never NaN and never infinite.
-
-    Raises:
-        ValueError: it is not a number. `1,5` is not one: the comma groups thousands.
-    """
-    bare = text.strip()
-    if bare in _NONE_SIGNS:
-        return None
-    if not _NUMBER.fullmatch(bare):
-        raise ValueError(f"{_quoted(text)} is not a number")
-    value = float(bare.replace(",", ""))
-    if value in (float("inf"), float("-inf")):
-        raise ValueError(f"{_quoted(text)} is too large a number")
-    return value
+    raise ValueError(f"{shorten(value)} is not text or a number")
 
 
 def parse_timestamp(text: str) -> datetime:
@@ -169,11 +155,11 @@ def parse_timestamp(text: str) -> datetime:
     try:
         return msgspec.convert(text.strip(), datetime)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{_quoted(text)} is not a timestamp such as 2026-01-31T12:00:00Z") from error
+        raise ValueError(f"{shorten(text)} is not a timestamp such as 2026-01-31T12:00:00Z") from error
 
 
 def parse_object(text: str) -> dict[str, object]:
-    """Read a JSON object from a cell.
+    """Read a JSON object from a cell; a `RenamedKeys` if a key stands twice in it.
 
     Raises:
         ValueError: it is not a JSON object.
@@ -182,14 +168,12 @@ def parse_object(text: str) -> dict[str, object]:
     if _NUL_ESCAPE.search(text):
         raise InvalidRecord("nul_character", "A JSON cell contains a NUL character, which Postgres cannot store.")
     try:
-        return msgspec.json.decode(text, type=dict[str, object])
+        document = decode_exactly(text)
     except msgspec.DecodeError as error:
-        raise ValueError(f"{_quoted(text)} is not a JSON object: {error}") from error
-
-
-def _quoted(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 80 else shown[:77] + "…"
+        raise ValueError(f"{shorten(text)} is not a JSON object: {error}") from error
+    if not isinstance(document.value, dict):
+        raise ValueError(f"{shorten(text)} is not a JSON object")
+    return RenamedKeys(document.value) if document.has_renamed or document.repeated_key is not None else document.value
 
 
 def _snake(text: str) -> str:
@@ -216,15 +200,27 @@ def _match(pattern: str) -> Filter:
     return lambda text: found[0] if (found := compiled.search(text)) else None
 
 
-def _parse_with(layout: str, text: str) -> datetime:
+def _parse_with(layouts: tuple[str, ...], text: str) -> datetime:
+    """Parse by the layout that fits. Two that give different instants are an error: which one is meant is not known."""
+    fitting = {found for layout in layouts if (found := _strptime(layout, text.strip()))}
+    if len(fitting) == 1:
+        return fitting.pop()
+    if fitting:
+        readings = " or ".join(str(instant) for instant in sorted(fitting, key=str))
+        raise ValueError(f"{shorten(text)} fits several forms and may be {readings}")
+    raise ValueError(f"{shorten(text)} does not have the form {' or '.join(layouts)}")
+
+
+def _strptime(layout: str, text: str) -> datetime | None:
     try:
-        return datetime.strptime(text.strip(), layout)  # noqa: DTZ007 - the recipe names the zone, or wants the day alone
-    except ValueError as error:
-        raise ValueError(f"{_quoted(text)} does not have the form {layout}") from error
+        return datetime.strptime(text, layout)  # noqa: DTZ007 - the recipe names the zone, or wants the day alone
+    except ValueError:
+        return None
 
 
-def _date(layout: str) -> Filter:
-    return _CACHED(lambda text: _parse_with(layout, text).date().isoformat())
+def _date(argument: str) -> Filter:
+    layouts = tuple(argument.split(_OR))
+    return _CACHED(lambda text: _parse_with(layouts, text).date().isoformat())
 
 
 def _datetime(argument: str) -> Filter:
@@ -235,27 +231,49 @@ def _datetime(argument: str) -> Filter:
         zone = ZoneInfo(zone_name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError(f"datetime:{argument}: '{zone_name}' is no time zone of the IANA database on this machine") from error
-    return _CACHED(lambda text: _to_utc(_parse_with(layout, text).replace(tzinfo=zone)))
+    layouts = tuple(layout.split(_OR))
+    is_day = not _HAS_HOUR.search(layout)  # the start of a day is its first instant, whatever the clocks do
+    return _CACHED(lambda text: _to_utc(_parse_with(layouts, text), zone, is_day=is_day))
 
 
-def _to_utc(instant: datetime) -> datetime:
+def _to_utc(parsed: datetime, zone: ZoneInfo, *, is_day: bool) -> datetime:
+    """Return the instant; `zone` is for what came without an offset of its own.
+
+    Raises:
+        ValueError: the local time does not exist or exists twice, as when the clocks change; or it is outside of the years.
+    """
     try:
-        return instant.astimezone(UTC)
+        instant = parsed if parsed.tzinfo else parsed.replace(tzinfo=zone)
+        made = instant.astimezone(UTC)
+        if not is_day and not parsed.tzinfo and instant.utcoffset() != instant.replace(fold=1).utcoffset():
+            exists = made.astimezone(zone).replace(tzinfo=None) == parsed
+            raise ValueError(f"the local time {parsed} {'exists twice' if exists else 'does not exist'} in {zone}: the clocks change")
     except OverflowError as error:
-        raise ValueError(f"{instant.isoformat()} is outside of the years 1 to 9999 in UTC") from error
+        raise ValueError(f"{parsed.isoformat()} is outside of the years 1 to 9999 in UTC") from error
+    return made
+
+
+@dataclass(frozen=True)
+class _Default:
+    """The filter `default:TEXT`: the one that sees that there is no value."""
+
+    text: str
+
+    def __call__(self, text: str) -> str:
+        return text
 
 
 def _look_up(table: Mapping[str, str], text: str) -> str:
     return table.get(text.strip(), text)
 
 
+_NUMBER_FILTERS: dict[str, Callable[..., object]] = {"integer": parse_integer, "number": parse_number}
+_NAMED_STYLES: dict[str, NumberStyle] = {"point": "point", "comma": "comma"}
 _PLAIN_FILTERS: dict[str, Filter] = {
     "strip": str.strip,
     "upper": str.upper,
     "lower": str.lower,
     "snake": _snake,
-    "integer": parse_integer,
-    "number": parse_number,
     "timestamp": parse_timestamp,
     "json": parse_object,
 }
@@ -266,5 +284,6 @@ _ARGUMENT_FILTERS: dict[str, Callable[[str], Filter]] = {
     "match": _match,
     "date": _date,
     "datetime": _datetime,
+    "default": _Default,
 }
-FILTER_NAMES = (*_PLAIN_FILTERS, *_ARGUMENT_FILTERS, "lookup")
+FILTER_NAMES = (*_PLAIN_FILTERS, *_NUMBER_FILTERS, *_ARGUMENT_FILTERS, "lookup")

@@ -2,6 +2,9 @@
 
 Elements are found by their brackets and not decoded here. After a broken element reading goes on at the next
 object that begins with the key that the first record began with; JSON Lines need none of this, for there a line is a record.
+
+Work is linear in bytes. What a broken element swallowed is looked at again, in search of the next record; but where damage is
+so dense that all of a file would be looked at again and again, reading goes on where the damage was seen.
 """
 
 import re
@@ -22,6 +25,8 @@ _NEXT_OBJECT = re.compile(rb",\s*\{")
 _PAIRS = {b"]": b"[", b"}": b"{"}
 _SPACE = re.compile(rb"\s*")
 _OVERLAP_BYTES = 4096
+_MAX_RESCANS = 2  # times that all of the file may be looked at again, on the average
+_FREE_RESCAN_BYTES = 64 * 1024
 
 
 class ArrayReader:
@@ -37,8 +42,12 @@ class ArrayReader:
         self._chunks = read_chunks(file)
         self._buffer = b""
         self._at = 0
+        self._dropped = 0  # bytes of the file before the buffer
         self._is_whole = False  # the rest of the file is in the buffer
         self._next_record: re.Pattern[bytes] | None = None  # known when the first element is whole
+        self._failed_at = 0  # where in the buffer the last search for an end saw the damage
+        self._rescanned = 0
+        self._no_list_before = 0  # a bracket before this place in the file was looked at, and nothing closes it
 
     def __iter__(self) -> Iterator[tuple[int, bytes] | RejectedRecord]:
         if self._skip_space() != b"[":
@@ -47,25 +56,47 @@ class ArrayReader:
             )
         self._at += 1
         position = 0
-        while not (self._skip_space() == b"]" and self._is_last_bracket()):
+        while True:
             position += 1
-            yield self._read_element(position)
+            first = self._skip_space()
+            if first == b"]":
+                self._at += 1
+                if not self._skip_space():
+                    return
+                yield self._reject_sign(position, first)  # in the middle: the damage of one record, not the end
+            elif first == b"," or (first == b"[" and not self._is_list()):
+                self._at += 1
+                yield self._reject_sign(position, first)
+            else:
+                yield self._read_element(position)
             if self._skip_space() == b",":
                 self._at += 1
 
-    def _is_last_bracket(self) -> bool:
-        """True when only blanks follow the `]` at `_at`. One in the middle is the damage of one record, not the end."""
-        while not self._is_whole and not self._buffer[self._at + 1 :].strip():
-            self._fill(0)
-        return not self._buffer[self._at + 1 :].strip()
+    def _reject_sign(self, position: int, sign: bytes) -> RejectedRecord:
+        around = sign + self._buffer[self._at : self._at + 100]
+        return reject(position, "malformed_json", "Where an object should begin, there is a comma or a bracket.", around)
+
+    def _is_list(self) -> bool:
+        """True when a list begins here that ends before the file does. A stray bracket is closed by the file's own, or not at all."""
+        if self._dropped + self._at < self._no_list_before:
+            return False
+        while (end := self._find_end()) is None or (end and not self._is_whole and self._is_blank_from(end)):
+            if self._is_whole or len(self._buffer) - self._at > MAX_RECORD_BYTES:
+                end = 0
+                break
+            self._fill(len(self._buffer) - self._at)
+        if end and not self._is_blank_from(end):
+            return True
+        self._no_list_before = self._dropped + len(self._buffer)
+        return False
+
+    def _is_blank_from(self, place: int) -> bool:
+        space = _SPACE.match(self._buffer, place)
+        return space is not None and space.end() == len(self._buffer)
 
     def _read_element(self, position: int) -> tuple[int, bytes] | RejectedRecord:
         if self._at == len(self._buffer):
             raise UnreadableFileError(f"{self._file.name}: the JSON array is not closed; the file is cut off. Deliver it again.")
-        if self._buffer[self._at : self._at + 1] in b",][":  # a record is an object, and a list would swallow all that follow
-            self._at += 1
-            around = self._buffer[self._at - 1 : self._at + 100]
-            return reject(position, "malformed_json", "Where an object should begin, there is a comma or a bracket.", around)
         while (end := self._find_end()) is None and not self._is_whole and len(self._buffer) - self._at <= MAX_RECORD_BYTES:
             self._fill(len(self._buffer) - self._at)
         if not end or end - self._at > MAX_RECORD_BYTES:
@@ -85,6 +116,7 @@ class ArrayReader:
         opened: list[bytes] = []
         for token in _TOKEN.finditer(self._buffer, self._at):
             text = token[0]
+            self._failed_at = token.start()
             if text in _PAIRS:
                 if not opened or opened.pop() != _PAIRS[text]:
                     return 0
@@ -100,25 +132,38 @@ class ArrayReader:
                     opened.append(text[-1:])
             elif len(text) == 1:
                 return self._find_end_of_cut_string(token.start())
+        self._failed_at = len(self._buffer)
         return 0 if self._is_whole else None
 
     def _find_end_of_cut_string(self, quote: int) -> int | None:
         """Tell a string that the buffer cuts (None: read on) from one that a control character or the file's end breaks (0)."""
         string = _STRING.match(self._buffer, quote)
+        self._failed_at = string.end() if string else quote
         is_cut = string is not None and self._buffer[string.end() :] in (b"", b"\\")
         return None if is_cut and not self._is_whole else 0
 
     def _skip_broken(self, position: int, *, is_long: bool) -> RejectedRecord:
         start = self._buffer[self._at : self._at + EXCERPT_BYTES]
-        pattern = self._next_record or _NEXT_OBJECT
+        seen = self._dropped + min(self._failed_at, self._at + MAX_RECORD_BYTES)
         self._at += 1
+        self._find_next_record()
+        again = max(0, seen - self._dropped - self._at)
+        if self._rescanned + again > _MAX_RESCANS * seen + _FREE_RESCAN_BYTES:
+            self._at += again
+            self._find_next_record()
+        else:
+            self._rescanned += again
+        code: RejectCode = "record_too_long" if is_long else "malformed_json"
+        message = f"The element is longer than {MAX_RECORD_BYTES} bytes." if is_long else "The element's quotes or brackets do not match."
+        return reject(position, code, message, start)
+
+    def _find_next_record(self) -> None:
+        """Move to where the next record seems to begin; to the file's last bracket if none does."""
+        pattern = self._next_record or _NEXT_OBJECT
         while (found := pattern.search(self._buffer, self._at)) is None and not self._is_whole:
             self._at = max(self._at, len(self._buffer) - _OVERLAP_BYTES)
             self._fill(0)
         self._at = self._buffer.index(b"{", found.start()) if found else max(self._at, self._buffer.rfind(b"]"))
-        code: RejectCode = "record_too_long" if is_long else "malformed_json"
-        message = f"The element is longer than {MAX_RECORD_BYTES} bytes." if is_long else "The element's quotes or brackets do not match."
-        return reject(position, code, message, start)
 
     def _skip_space(self) -> bytes:
         """Move to the next character that is not blank and return it; empty at the end of the file."""
@@ -132,6 +177,8 @@ class ArrayReader:
     def _fill(self, at_least: int) -> None:
         """Drop what was read and append one chunk, or as many bytes as asked, so that growing is not quadratic."""
         pieces = [self._buffer[self._at :]]
+        self._dropped += self._at
+        self._failed_at -= self._at
         self._at = 0
         added = 0
         while added <= at_least:

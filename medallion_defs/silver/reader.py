@@ -1,4 +1,4 @@
-"""From a file to its physical lines: gzip, byte order marks, line ends, and the limits that keep memory flat.
+"""From a file to its physical lines: gzip, byte order marks, encoding, line ends, and the limits that keep memory flat.
 
 Knows nothing of records. A file that cannot be read as what it says it is raises here; a line that is too long
 is handed on as such, so that it costs only itself.
@@ -10,10 +10,11 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.silver.contract import EXCERPT_BYTES
+from medallion_defs.silver.text_encoding import MAX_BYTES_TO_GUESS, UTF_8, TextEncoding, guess_encoding
 
 MAX_RECORD_BYTES = 16 * 1024**2
 CHUNK_BYTES = 256 * 1024
@@ -24,9 +25,8 @@ GZIP_MAX_BYTES = 64 * 1024**3
 _GZIP_MAGIC = b"\x1f\x8b"
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_UTF16_SEARCH_BYTES = 256
 _LINE_ENDS = (b"\n", b"\r")
-
-Encoding = Literal["utf-8", "latin-1"]
 
 
 class UnreadableFileError(TerminalError):
@@ -46,6 +46,14 @@ class InputFile:
 
 
 @dataclass(frozen=True)
+class FileEncoding:
+    """What the text of a file is in; `is_guess` when neither the file nor its recipe says so."""
+
+    encoding: TextEncoding
+    is_guess: bool = False
+
+
+@dataclass(frozen=True)
 class OverlongLine:
     """A line of more than `MAX_RECORD_BYTES`; `start` is its first KB, the rest was not kept."""
 
@@ -56,21 +64,51 @@ def read_chunks(file: InputFile) -> Iterator[bytes]:
     """Yield the file's bytes, decompressed if they are gzip (by their first bytes, not by name), without a UTF-8 byte order mark.
 
     Raises:
-        UnreadableFileError: broken gzip, a gzip bomb, a name in .gz on something else, or no such file.
-        UnexpectedFormatError: the text is UTF-16.
+        UnreadableFileError: an empty file, broken gzip, gzip within gzip, a gzip bomb, a name in .gz on something else, or no such file.
+        UnexpectedFormatError: the text is UTF-16, or begins with two byte order marks.
         TransientError: the disk fails.
     """
+    chunks = _unpacked_chunks(file)
+    first = next(chunks, b"")
+    _check_start(file, first)
+    first = first.removeprefix(_UTF8_BOM)
+    if first:
+        yield first
+    yield from chunks
+
+
+def _unpacked_chunks(file: InputFile) -> Iterator[bytes]:
     try:
         with file.path.open("rb") as raw:
             is_gzip = raw.read(2) == _GZIP_MAGIC
             raw.seek(0)
             if not is_gzip and file.name.lower().endswith(".gz"):
                 raise UnreadableFileError(f"{file.name}: named .gz but not gzip inside. Deliver it compressed, or without .gz in its name.")
-            yield from _without_bom(file, _gunzip(file, raw) if is_gzip else _plain(raw))
+            yield from _gunzip(file, raw) if is_gzip else _plain(raw)
     except FileNotFoundError as error:
         raise UnreadableFileError(f"{file.name}: there is no file {file.path}. Restore it, or deliver it again.") from error
     except OSError as error:
         raise TransientError(f"{file.name}: reading {file.path} failed: {error}. Check the disk; the item is tried again.") from error
+
+
+def _check_start(file: InputFile, first: bytes) -> None:
+    """Refuse a file whose first bytes tell that it is not what it should be, each kind with its own sentence."""
+    if not first:
+        raise UnreadableFileError(f"{file.name}: the file is empty. Deliver it again, with its content.")
+    if first.startswith(_GZIP_MAGIC):
+        raise UnreadableFileError(f"{file.name}: compressed twice: there is gzip within the gzip. Deliver it compressed once.")
+    if first.startswith(_UTF16_BOMS):
+        raise UnexpectedFormatError(f"{file.name}: the text is UTF-16. Save it as UTF-8 and deliver it again.")
+    if _is_utf16_without_mark(first[:_UTF16_SEARCH_BYTES]):
+        raise UnexpectedFormatError(f"{file.name}: the text is UTF-16 without a byte order mark. Save it as UTF-8 and deliver it again.")
+    if first.startswith(_UTF8_BOM * 2):
+        raise UnexpectedFormatError(f"{file.name}: the file begins with two byte order marks. Remove one and deliver it again.")
+
+
+def _is_utf16_without_mark(start: bytes) -> bool:
+    """True when every other byte is NUL, but for a few, and none of those between."""
+    even, odd = start[::2], start[1::2]
+    return any(len(low) >= 2 and 0 not in low and high.count(0) * 2 > len(high) for high, low in ((even, odd), (odd, even)))
 
 
 def _plain(raw: IO[bytes]) -> Iterator[bytes]:
@@ -98,26 +136,46 @@ def _gunzip(file: InputFile, raw: IO[bytes]) -> Iterator[bytes]:
             yield chunk
 
 
-def _without_bom(file: InputFile, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    first = next(chunks, b"")
-    if first.startswith(_UTF16_BOMS):
-        raise UnexpectedFormatError(f"{file.name}: the text is UTF-16. Save it as UTF-8 and deliver it again.")
-    first = first.removeprefix(_UTF8_BOM)
-    if first:
-        yield first
-    yield from chunks
+def detect_encoding(file: InputFile) -> FileEncoding:
+    """Judge what the text of the file is in. Reads all of it once, in flat memory; a second time if it is not all UTF-8.
 
-
-def detect_encoding(file: InputFile) -> Encoding:
-    """Return `utf-8` if all of the file is valid UTF-8, else `latin-1`. Reads the file once, in flat memory."""
+    It is UTF-8 if it begins with the mark of UTF-8; if all of it is valid; if a cut character at its end is all that is
+    not; or if no more lines are invalid than hold valid characters beyond ASCII (those lines alone are damaged then).
+    Any other text is guessed (see `guess_encoding`).
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
-        for chunk in read_chunks(file):
+        for number, chunk in enumerate(_unpacked_chunks(file)):
+            if number == 0 and chunk.startswith(_UTF8_BOM):
+                return FileEncoding(UTF_8)
             decoder.decode(chunk)
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
-        return "latin-1"
-    return "utf-8"
+        return _judge_lines(file)
+    return FileEncoding(UTF_8)
+
+
+def _judge_lines(file: InputFile) -> FileEncoding:
+    good = bad = 0
+    sample: list[bytes] = []
+    wanted = MAX_BYTES_TO_GUESS
+    for line in _lines_beyond_ascii(file):
+        try:
+            line.decode("utf-8")
+            good += 1
+        except UnicodeDecodeError as error:
+            is_cut = error.reason == "unexpected end of data" and error.end == len(line)  # a line that is followed by another has its end
+            bad += not is_cut
+            if wanted > 0 and not is_cut:
+                sample.append(line[:wanted])
+                wanted -= len(line)
+    return FileEncoding(UTF_8) if good >= bad else FileEncoding(guess_encoding(b"".join(sample)), is_guess=True)
+
+
+def _lines_beyond_ascii(file: InputFile) -> Iterator[bytes]:
+    for batch in read_lines(read_chunks(file)):
+        if not isinstance(batch, OverlongLine):
+            yield from (line for line in batch if not line.isascii())
 
 
 def read_lines(chunks: Iterable[bytes]) -> Iterator[list[bytes] | OverlongLine]:

@@ -13,11 +13,13 @@ from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from medallion_defs.core.errors import ConfigurationError, TerminalError, describe_invalid
 from medallion_defs.core.unique_keys import UniqueKeyLoader
-from medallion_defs.silver.expressions import Expression, compile_expression
+from medallion_defs.silver.expressions import RECORD_FACTS, Expression, compile_expression
+from medallion_defs.silver.numbers import NUMBER_STYLES, NumberStyle
+from medallion_defs.silver.text_encoding import encoding_of_label
 
 Format = Literal["csv", "jsonl", "json"]
 _FORMATS: dict[str, Format] = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
@@ -34,11 +36,39 @@ class CsvOptions(BaseModel):
 
     model_config = _STRICT
 
-    header: NonEmpty = Field(description="A cell of the header row that no row above it has; what stands above is skipped.")
-    delimiter: NonEmpty | None = Field(None, max_length=1, description="One character. Default: that of , ; tab | which finds the header.")
-    encoding: Literal["utf-8", "latin-1", "auto"] = Field(
-        "utf-8", description="auto: utf-8 if the whole file is valid UTF-8, else latin-1."
+    header: NonEmpty | None = Field(
+        None, description="A cell of the header row that no row above it has; what stands above is skipped. Needed, but for csv.columns."
     )
+    columns: tuple[NonEmpty, ...] = Field(
+        (), description="All columns by their place, instead of the names in the header. Without csv.header the file has no header row."
+    )
+    delimiter: NonEmpty | None = Field(None, max_length=1, description="One character. Default: that of , ; tab | which finds the header.")
+    encoding: str = Field(
+        "utf-8", description="A label of the WHATWG encoding standard; or auto: utf-8, and if the file is not, windows-1252 or a guess."
+    )
+    decimal: Literal["point", "comma"] | None = Field(
+        None, description="The decimal sign of numbers. Default: point; in a file delimited by ; that has numbers with a comma, the comma."
+    )
+    multiline: bool = Field(True, description="false: a quoted cell never contains a line end; a record that does is rejected.")
+    trailing_delimiter: bool = Field(False, description="true: records may end in one delimiter more than the header has.")
+
+    @field_validator("encoding")
+    @classmethod
+    def _check_encoding(cls, label: str) -> str:
+        known = encoding_of_label(label)
+        if label != "auto" and (known is None or known.name.startswith("utf-16")):
+            raise ValueError(f"'{label}' is not auto, and not a label of the WHATWG encoding standard for text of bytes")
+        return label
+
+    @model_validator(mode="after")
+    def _check_header(self) -> "CsvOptions":
+        if self.header is None and not self.columns:
+            raise ValueError("give header, a cell of the header row; or columns, if the file has no header")
+        if self.header is None and self.delimiter is None:
+            raise ValueError("delimiter is needed where there is no header to find it by")
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError("columns: a name stands twice")
+        return self
 
 
 class Computed(BaseModel):
@@ -71,8 +101,8 @@ class Recipe(BaseModel):
     lookups: dict[NonEmpty, dict[str, tuple[NonEmpty, ...]]] = Field(default_factory=dict, description="Table: result: [texts].")
 
     _name: str = PrivateAttr("")
-    _columns: dict[str, Expression] = PrivateAttr(default_factory=dict)
-    _attributes: dict[str, Expression] = PrivateAttr(default_factory=dict)
+    _columns: dict[NumberStyle, dict[str, Expression]] = PrivateAttr(default_factory=dict)
+    _attributes: dict[NumberStyle, dict[str, Expression]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _compile(self) -> "Recipe":
@@ -81,8 +111,8 @@ class Recipe(BaseModel):
         if self.csv is None and "csv" in {self.format or _FORMATS.get(PurePosixPath(name).suffix) for name in self.files}:
             raise ValueError("csv: is needed for CSV files; give at least csv.header, a cell of the header row")
         tables = {name: {text: result for result, texts in table.items() for text in texts} for name, table in self.lookups.items()}
-        self._columns = _compile_all("columns", self.columns, tables)
-        self._attributes = _compile_all("attributes", self.attributes, tables)
+        self._columns = {style: _compile_all("columns", self.columns, tables, style) for style in NUMBER_STYLES}
+        self._attributes = {style: _compile_all("attributes", self.attributes, tables, style) for style in NUMBER_STYLES}
         if unused := self.ignore & self.used_columns:
             raise ValueError(f"ignore: {', '.join(sorted(unused))} is used in a template as well")
         return self
@@ -92,18 +122,28 @@ class Recipe(BaseModel):
         """The recipe's file name without `.yaml`."""
         return self._name
 
-    @property
-    def column_expressions(self) -> Mapping[str, Expression]:
-        return self._columns
+    def column_expressions(self, style: NumberStyle) -> Mapping[str, Expression]:
+        """Return the templates of `columns`, for a file whose numbers are written in `style`."""
+        return self._columns[style]
 
-    @property
-    def attribute_expressions(self) -> Mapping[str, Expression]:
-        return self._attributes
+    def attribute_expressions(self, style: NumberStyle) -> Mapping[str, Expression]:
+        """Return the templates of `attributes`, likewise."""
+        return self._attributes[style]
 
     @property
     def used_columns(self) -> frozenset[str]:
         """The columns of the file that templates name."""
-        return frozenset[str]().union(*(made.columns for made in (*self._columns.values(), *self._attributes.values())))
+        return self._used_names - set(RECORD_FACTS)
+
+    @property
+    def used_facts(self) -> frozenset[str]:
+        """What templates say of the record itself: its number, its file's name."""
+        return self._used_names & set(RECORD_FACTS)
+
+    @property
+    def _used_names(self) -> frozenset[str]:
+        made = (*self._columns["point"].values(), *self._attributes["point"].values())
+        return frozenset[str]().union(*(expression.columns for expression in made))
 
     def matches(self, filename: str) -> bool:
         """True when a pattern fits the file's bare name."""
@@ -182,12 +222,14 @@ def _load_recipe(source_name: str, entry: Traversable, input_fields: frozenset[s
     return recipe.model_copy(update={"source": recipe.source or source_name})
 
 
-def _compile_all(key: str, templates: Mapping[str, str | Computed], lookups: Mapping[str, Mapping[str, str]]) -> dict[str, Expression]:
+def _compile_all(
+    key: str, templates: Mapping[str, str | Computed], lookups: Mapping[str, Mapping[str, str]], style: NumberStyle
+) -> dict[str, Expression]:
     made = {}
     for name, given in templates.items():
         try:
             spec = Computed(template=given, filters=()) if isinstance(given, str) else given
-            made[name] = compile_expression(spec.template, spec.filters, lookups)
+            made[name] = compile_expression(spec.template, spec.filters, lookups, style)
         except ValueError as error:
             raise ValueError(f"{key}.{name}: {error}") from error
     return made

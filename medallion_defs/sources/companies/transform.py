@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from medallion_defs.silver.contract import InvalidRecord, ItemFacts, normalized_id
+from medallion_defs.silver.contract import InvalidRecord, ItemFacts, encode_attributes, normalized_id
 
 # Long enough for any real id, short enough for a btree entry (2,704 bytes) whatever the characters.
 Id = Annotated[str, msgspec.Meta(max_length=256)]
@@ -47,9 +47,6 @@ class Row(msgspec.Struct):
     attributes: dict[str, Any]
 
 
-_encode = msgspec.json.Encoder().encode
-
-
 def transform(record: Input, item: ItemFacts) -> tuple[object, ...]:
     """Return the values of `Row` (attributes as JSON text), then the quality flags joined by commas.
 
@@ -66,5 +63,5 @@ def transform(record: Input, item: ItemFacts) -> tuple[object, ...]:
     founded_year = record.founded_year
     if founded_year is not None and not EARLIEST_FOUNDED_YEAR <= founded_year <= item.fetched_at.year:
         flags += ",founded_year_out_of_range"
-    attributes = _encode(record.attributes).decode() if record.attributes else "{}"
+    attributes = encode_attributes(record.attributes) if record.attributes else "{}"
     return company_id, name or None, record.sector, record.city, record.country, founded_year, attributes, flags[1:]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from medallion_defs.silver.contract import InvalidRecord, ItemFacts, normalized_id
+from medallion_defs.silver.contract import InvalidRecord, ItemFacts, encode_attributes, normalized_id
 
 # Long enough for any real id, short enough for a btree entry (2,704 bytes) whatever the characters.
 Id = Annotated[str, msgspec.Meta(max_length=256)]
@@ -66,9 +66,6 @@ class Row(msgspec.Struct):
     attributes: dict[str, Any]
 
 
-_encode = msgspec.json.Encoder().encode
-
-
 def transform(record: Input, item: ItemFacts) -> tuple[object, ...]:
     """Return the values of `Row` (attributes as JSON text), then the quality flags joined by commas.
 
@@ -101,7 +98,7 @@ def transform(record: Input, item: ItemFacts) -> tuple[object, ...]:
     speed_kmh = record.speed_kmh
     if speed_kmh is not None and not 0.0 <= speed_kmh <= MAX_SPEED_KMH:
         flags += ",speed_out_of_range"
-    attributes = _encode(record.attributes).decode() if record.attributes else "{}"
+    attributes = encode_attributes(record.attributes) if record.attributes else "{}"
     return (
         event_id, driver_id or None, record.vehicle_id or None, company_id or None, event_type or None,
         event_at, latitude, longitude, speed_kmh, attributes, flags[1:],

@@ -43,6 +43,16 @@ BROKEN = {
     b'{"event_id":" \\t"}': "missing_key",
     b'{"event_id":null}': "missing_key",
     b"{}": "missing_key",
+    b'{"event_id":"x","driver_id":"a","driver_id":"b"}': "repeated_key",
+    b'{"event_id":"x","driver_id":"a","driver_id" :"a"}': "repeated_key",
+    b'{"event_id":"x","driver_id":"a","driver\\u005fid":"b","company_id":null}': "repeated_key",
+    b'{"event_id":"x","driver_id":null,"driver_id":"a:null"}': "repeated_key",
+    b'{"event_id":"x","driver_id":"a","driver_id":null}': "repeated_key",
+    b'{"event_id":"\\"","driver_id":"a","driver_id":"b"}': "repeated_key",
+    b'{"event_id":"x","speed_kmh":1,"speed_kmh":2}': "repeated_key",
+    b'{"event_id":"x","attributes":{"k":1},"attributes":{"z":3}}': "repeated_key",
+    b'{"event_id":"x","firmware":1,"firmware":2}': "repeated_key",
+    b'{"event_id":"x","attributes":{"n":1e-20000}}': "invalid_value",
 }
 
 
@@ -92,11 +102,14 @@ def test_blank_lines_and_a_missing_last_line_end_are_fine(extract: Extract) -> N
     assert not got.rejects
 
 
-def test_an_empty_file_of_lines_has_no_records_and_an_empty_array_file_is_cut_off(extract: Extract) -> None:
-    assert extract("e.jsonl", b"") == ([], [])
+def test_a_blank_file_of_lines_has_no_records_and_an_empty_file_is_refused(extract: Extract) -> None:
+    assert extract("e.jsonl", b"\n") == ([], [])
     assert extract("e.json", b" [ ] \n") == ([], [])
     with pytest.raises(UnexpectedFormatError, match=r"e\.json: expected a JSON array"):
-        extract("e.json", b"")
+        extract("e.json", b"\n")
+    for name in ("e.json", "e.jsonl"):
+        with pytest.raises(UnreadableFileError, match="the file is empty"):
+            extract(name, b"")
 
 
 @pytest.mark.parametrize(
@@ -164,3 +177,82 @@ def test_an_array_larger_than_its_parts_streams_in_flat_memory(tmp_path: Path) -
     tracemalloc.stop()
     assert count == 5000
     assert peak < 4 * 1024**2
+
+
+FULL = {
+    "event_id": "a", "driver_id": "d", "company_id": "C", "event_type": "position", "event_at": "2026-01-05T08:00:00Z",
+    "latitude": 1.5, "longitude": 2.5, "speed_kmh": 10,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("repeated", sorted(FULL))
+@pytest.mark.parametrize("form", ['"{key}":{value},', '"{key}" : {value},', '"\\u00{code:02x}{rest}":{value},'])
+def test_a_repeated_key_is_seen_among_many_records_of_the_same_shape(extract: Extract, repeated: str, form: str) -> None:
+    lines = [json.dumps({**FULL, "event_id": f"e{n}"}, separators=(",", ":")) for n in range(100)]
+    other = json.dumps({**FULL, "event_id": "x", "vehicle_id": None}, separators=(",", ":"))
+    added = form.format(key=repeated, value=json.dumps(FULL[repeated]), code=ord(repeated[0]), rest=repeated[1:])
+    for line in (lines[50], other):
+        broken = [*lines[:50], "{" + added + line[1:], *lines[51:]]
+        got = extract("e.jsonl", "\n".join(broken).encode())
+        assert got.codes == [(51, "repeated_key")]
+        assert len(got.rows) == 99
+
+
+def test_a_record_that_lacks_one_field_and_has_another_twice_is_not_taken_for_one_of_the_usual_shape(extract: Extract) -> None:
+    usual = json.dumps(FULL, separators=(",", ":"))
+    odd = usual.replace('"company_id":"C"', '"driver_id":"D"').replace('"a"', '"b"')
+    got = extract("e.jsonl", "\n".join([usual, usual, odd, usual]).encode())
+    assert got.codes == [(3, "repeated_key")]
+
+
+def test_records_of_mixed_shapes_with_nulls_and_escapes_are_all_read(extract: Extract) -> None:
+    records = [{**FULL, "event_id": f"e{n}"} for n in range(200)]
+    for n, record in enumerate(records):
+        if n % 2:
+            del record["company_id"]
+        if n % 3 == 0:
+            record["vehicle_id"] = None
+        if n % 5 == 0:
+            record["driver_id"] = 'say "x": null \\ ü'
+        if n % 7 == 0:
+            record["attributes"] = {"a": None, "b": 'q"', "c": [{"d": "e"}, "f", []], "g": {}, "h": 0.1}
+    got = extract("e.jsonl", "\n".join(map(json.dumps, records)).encode())
+    assert not got.rejects
+    assert [row[1] for row in got.rows] == [record["event_id"] for record in records]
+    assert [json.loads(row[-2]) for row in got.rows] == [record.get("attributes", {}) for record in records]
+    assert [row[4] for row in got.rows] == [record.get("company_id") for record in records]
+
+
+def test_a_key_twice_within_attributes_is_kept_under_another_name_and_flagged(extract: Extract) -> None:
+    raw = b'{"event_id":"a","attributes":{"k":1,"k":2,"k_2":0,"o":{"z":1,"z":1}},"firmware":[{"y":1,"y":2}]}'
+    [row] = extract("e.jsonl", raw).rows
+    assert json.loads(row[-2]) == {"k": 1, "k_3": 2, "k_2": 0, "o": {"z": 1, "z_2": 1}, "firmware": [{"y": 1, "y_2": 2}]}
+    assert {"repeated_key", "unknown_fields"} <= set(row[-1].split(","))
+    assert "repeated_key" not in extract("e.jsonl", b'{"event_id":"a","attributes":{"k":"\\"k\\":1"}}').rows[0][-1]
+
+
+NUMBERS = "0.1234567890123456789012345", "12345678901234567.89", "1.23E-9998", "123456789012345678901234567890", "-0.10000000000000000001"
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_numbers_in_attributes_keep_their_digits(extract: Extract, number: str) -> None:
+    for record in (b'{"event_id":"a","attributes":{"n":[%b]}}', b'{"event_id":"a","attributes":{},"n":[%b]}'):
+        assert extract("e.jsonl", record % number.encode()).rows[0][-2] == f'{{"n":[{number}]}}'
+
+
+def test_plain_numbers_in_attributes_are_as_before(extract: Extract) -> None:
+    assert (
+        extract("e.jsonl", b'{"event_id":"a","attributes":{"n":[1.5,1e5,0.1,-0.0,1.50,0.0]}}').rows[0][-2]
+        == '{"n":[1.5,100000.0,0.1,-0.0,1.5,0.0]}'
+    )
+
+
+def test_a_field_with_more_digits_than_its_column_is_rounded_alike_on_all_ways(extract: Extract) -> None:
+    for more in ("", ',"firmware":1', ',"attributes":{"a":0.5}'):
+        raw = b'{"event_id":"a","latitude":40.12345678901234567890,"longitude":2%b}' % more.encode()
+        assert extract("e.jsonl", raw).rows[0][7] == 40.123456789012345
+
+
+def test_a_mark_before_a_line_is_no_part_of_it(extract: Extract) -> None:
+    got = extract("e.jsonl", b'{"event_id":"a"}\n\xef\xbb\xbf{"event_id":"b"}\n')
+    assert got.keys == [(1, "a"), (2, "b")]

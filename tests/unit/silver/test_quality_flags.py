@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[3]
 WRITERS = [
     *ROOT.glob("medallion_defs/sources/*/transform.py"),
     *ROOT.glob("medallion_defs/sources/*/variants/*.py"),
-    ROOT / "medallion_defs/silver/extract.py",
+    *ROOT.glob("medallion_defs/silver/*.py"),
 ]
 
 

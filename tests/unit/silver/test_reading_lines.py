@@ -2,7 +2,7 @@
 
 import gzip
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -127,9 +127,46 @@ def test_an_absent_file_is_terminal_and_a_failing_disk_is_not(tmp_path: Path) ->
         list(read_chunks(InputFile(tmp_path, "x.csv")))
 
 
-def test_the_encoding_is_utf8_only_if_all_of_the_file_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "the file is empty"),
+        (gzip.compress(b"a,b\n"), "compressed twice"),
+        ("a,b\n".encode("utf-16"), r"the text is UTF-16\. Save it as UTF-8"),
+        ("id,Müller\n".encode("utf-16-le"), "UTF-16 without a byte order mark"),
+        ("id,Müller\n".encode("utf-16-be"), "UTF-16 without a byte order mark"),
+        (b"\xef\xbb\xbf\xef\xbb\xbfa,b\n", "begins with two byte order marks"),
+    ],
+)
+def test_each_kind_of_unreadable_file_has_its_own_sentence(
+    tmp_path: Path, pack: Callable[[bytes], bytes], content: bytes, sentence: str
+) -> None:
+    if pack is bytes and content.startswith(b"\x1f\x8b"):
+        content = gzip.compress(content)
+    with pytest.raises((UnexpectedFormatError, UnreadableFileError), match=rf"^x\.csv: .*{sentence}"):
+        list(read_chunks(write(tmp_path, pack(content))))
+
+
+@pytest.mark.parametrize("content", [b"a\n", b"\0", b"a\0", b"a,\0b,c\n", b"\0\0\0\0"])
+def test_a_nul_here_and_there_is_not_utf16(tmp_path: Path, content: bytes) -> None:
+    assert b"".join(read_chunks(write(tmp_path, content))) == content
+
+
+def test_a_file_is_utf8_unless_more_lines_say_otherwise(tmp_path: Path) -> None:
     umlaut = "ü".encode()
-    aligned = b"x" * (reader.CHUNK_BYTES - 1) + umlaut  # the character lies across two chunks
-    assert detect_encoding(write(tmp_path, aligned)) == "utf-8"
-    assert detect_encoding(write(tmp_path, aligned + b"\xfc")) == "latin-1"
-    assert detect_encoding(write(tmp_path, b"cut" + umlaut[:1])) == "latin-1"
+    aligned = b"x" * (reader.CHUNK_BYTES - 1) + umlaut + b"\n"  # the character lies across two chunks
+
+    def name_of(content: bytes) -> str:
+        found = detect_encoding(write(tmp_path, content))
+        assert found.is_guess == (found.encoding.name != "utf-8")
+        return found.encoding.name
+
+    assert name_of(b"plain\n") == "utf-8"
+    assert name_of(aligned) == "utf-8"
+    assert name_of(aligned + b"\xfc\n") == "utf-8"
+    assert name_of(aligned + b"\xfc\n\xfc\n") == "windows-1252"
+    assert name_of(b"\xef\xbb\xbf\xfc\n\xfc\n") == "utf-8"
+    assert name_of(b"\xfc\n") == "windows-1252"
+    assert name_of(b"cut" + umlaut[:1]) == "utf-8"
+    assert name_of(b"\xfc\ncut" + umlaut[:1]) == "windows-1252"

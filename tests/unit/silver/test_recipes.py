@@ -9,6 +9,7 @@ import pytest
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.silver.expressions import FILTER_NAMES, compile_expression
 from medallion_defs.silver.recipes import NoRecipeError, RecipeBook, load_recipes
+from tests.unit.silver.conftest import Extract
 
 FIELDS = frozenset({"event_id", "latitude", "attributes"})
 GOOD = """\
@@ -41,7 +42,14 @@ def load(tmp_path: Path) -> Load:
         (("priority: 1", "priority: high"), "priority: Input should be a valid integer"),
         (("priority: 1", "priority: 1\nprioritty: 2"), "prioritty: Extra inputs are not permitted"),
         (("priority: 1", "priority: 1\npriority: 2"), "the key 'priority' stands twice"),
-        (("{header: Id}", "{header: Id, encoding: utf-16}"), "csv.encoding: Input should be 'utf-8', 'latin-1' or 'auto'"),
+        (("{header: Id}", "{header: Id, encoding: utf-16}"), "csv.encoding: 'utf-16' is not auto, and not a label of the WHATWG"),
+        (("{header: Id}", "{header: Id, encoding: undefined}"), "csv.encoding: 'undefined' is not auto"),
+        (("{header: Id}", "{header: Id, decimal: ','}"), "csv.decimal: Input should be 'point' or 'comma'"),
+        (("{header: Id}", "{delimiter: ','}"), "csv: give header, a cell of the header row; or columns"),
+        (("{header: Id}", "{columns: [Id]}"), "csv: delimiter is needed where there is no header"),
+        (("{header: Id}", "{header: Id, columns: [Id, Id]}"), "csv: columns: a name stands twice"),
+        (('"{Id}"', '"{@line}"'), "columns.event_id: {@line} is not known; of the record itself there are {@record}, {@filename}"),
+        (('"{Id}"', '"{Id|number:,}"'), "columns.event_id: 'number:,' is no filter"),
         (("{header: Id}", "{header: Id, delimiter: ',,'}"), "csv.delimiter: String should have at most 1 character"),
         (("csv: {header: Id}\n", ""), "recipe: csv: is needed for CSV files"),
         (('["*.csv"]', "[]"), "files: Tuple should have at least 1 item"),
@@ -130,6 +138,23 @@ LOOKUPS = {"country": {"Ohio": "United States"}}
         ("id:{c|integer}", "-", None),
         ("id:{other}", "x", None),
         ("constant", "x", "constant"),
+        ("{c|number:comma}", "-0,118", -0.118),
+        ("{c|number:comma}", "1.137,5", 1137.5),
+        ("{c|integer:comma}", "1.137", 1137),
+        ("{c|number:point}", "1,137.5", 1137.5),
+        ("{c|strip|default:none}", "  ", "none"),
+        ("{c|default:none|upper}", "a", "A"),
+        ("{other|default:7|integer}", "x", 7),
+        ("{c|date:%d.%m.%Y or %Y-%m-%d}", "31.01.2026", "2026-01-31"),
+        ("{c|date:%d.%m.%Y or %Y-%m-%d}", "2026-01-31", "2026-01-31"),
+        ("{c|date:%d/%m/%Y or %m/%d/%Y}", "02/02/2026", "2026-02-02"),
+        ("{c|datetime:%d.%m.%Y %H:%M or %Y-%m-%d %H:%M@Europe/Berlin}", "2026-01-31 12:00", datetime(2026, 1, 31, 11, tzinfo=UTC)),
+        ("{c|datetime:%Y-%m-%d %H:%M%z@UTC}", "2026-01-31 12:00+0200", datetime(2026, 1, 31, 10, tzinfo=UTC)),
+        ("{c|datetime:%Y-%m-%d %H:%M@Europe/Berlin}", "2026-03-29 01:59", datetime(2026, 3, 29, 0, 59, tzinfo=UTC)),
+        ("{c|datetime:%Y-%m-%d %H:%M@Europe/Berlin}", "2026-03-29 03:00", datetime(2026, 3, 29, 1, tzinfo=UTC)),
+        ("{c|datetime:%Y-%m-%d %H:%M@Europe/Berlin}", "2026-10-25 03:00", datetime(2026, 10, 25, 2, tzinfo=UTC)),
+        ("{c|datetime:%Y-%m-%d@America/Sao_Paulo}", "2018-11-04", datetime(2018, 11, 4, 3, tzinfo=UTC)),
+        ("{c|datetime:%Y-%m-%d@America/Havana}", "2026-11-01", datetime(2026, 11, 1, 4, tzinfo=UTC)),
     ],
 )
 def test_a_template_makes_of_a_cell(template: str, cell: str, value: object) -> None:
@@ -143,12 +168,53 @@ def test_a_template_makes_of_a_cell(template: str, cell: str, value: object) -> 
     [
         ("{c|integer}", "12x"), ("{c|integer}", "1,13"), ("{c|integer}", "9" * 50), ("{c|integer}", "1.5"), ("{c|number}", "nan"),
         ("{c|date:%m/%d/%Y}", "13/13/2015"), ("{c|datetime:%Y@UTC}", "soon"), ("{c|json}", "[1]"), ("{c|upper}", True), ("{c|upper}", [1]),
-        ("{c|datetime:%Y-%m-%d %H@America/New_York}", "9999-12-31 23"),
+        ("{c|datetime:%Y-%m-%d %H@America/New_York}", "9999-12-31 23"), ("{c|number}", "0,250"), ("{c|integer}", "0,123"),
+        ("{c|number:comma}", "1,137.5"), ("{c|integer:comma}", "0.123"), ("{c|number:comma}", "12.5"), ("{c|number}", "1e-400"),
+        ("{c|date:%d/%m/%Y or %m/%d/%Y}", "01/02/2026"), ("{c|date:%d.%m.%Y or %Y-%m-%d}", "1/2/26"),
     ],
 )  # fmt: skip
 def test_what_a_filter_cannot_read_is_an_error_that_quotes_it(template: str, cell: object) -> None:
     with pytest.raises(ValueError, match=r".+"):
         compile_expression(template).evaluate({"c": cell})
+
+
+@pytest.mark.parametrize(("text", "why"), [("2026-03-29 02:30", "does not exist"), ("2026-10-25 02:30", "exists twice")])
+def test_a_local_time_that_the_clocks_skip_or_repeat_is_an_error(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=f"the local time {text}:00 {why} in Europe/Berlin"):
+        compile_expression("{c|datetime:%Y-%m-%d %H:%M@Europe/Berlin}").evaluate({"c": text})
+
+
+KEYLESS = """\
+description: lines without a key
+files: ["*"]
+priority: 1
+domain: fleet
+dataset: d
+csv: {columns: [name, day], delimiter: ","}
+columns:
+  event_id: "{@filename}:{@record}"
+  driver_id: "{name|strip|default:unknown}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.csv", b"Ann,1\nAnn,1\n ,1\n"),
+        ("x.jsonl", b'{"name":"Ann"}\n{"name":"Ann"}\n{"day":1}'),
+        ("x.json", b'[{"name":"Ann"},{"name":"Ann"},{}]'),
+    ],
+)
+def test_equal_lines_of_a_file_without_a_key_are_several_records(extract: Extract, name: str, content: bytes) -> None:
+    got = extract(name, content, recipe=KEYLESS)
+    assert [row[1:3] for row in got.rows] == [(f"{name}:1", "Ann"), (f"{name}:2", "Ann"), (f"{name}:3", "unknown")]
+
+
+def test_a_reject_names_the_empty_column_behind_a_key_template(extract: Extract) -> None:
+    content = b"Base Number,Base Name,Pick Up Date,Number of Trips,Number of Vehicles\nB1,One, ,1,1\n"
+    got = extract("fhv_dispatch_2015.csv", content)
+    assert got.codes == [(2, "missing_key")]
+    assert got.rejects[0].message == "event_id is missing or blank. In this record nothing is in: Pick Up Date."
 
 
 def test_filters_over_a_whole_template_join_columns_first() -> None:
