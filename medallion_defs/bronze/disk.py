@@ -110,7 +110,8 @@ def make_folder(path: Path) -> None:
 
 def read_file(path: str, folder_fd: int) -> bytes:
     """Return the bytes of a small regular file below an open folder; a symlink is an error."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
+    # O_NONBLOCK: a FIFO of that name must not hang us.
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
     with os.fdopen(fd, "rb", buffering=0) as file:
         return file.read()
 

@@ -31,10 +31,10 @@ from medallion_defs.bronze.disk import (
 )
 from medallion_defs.bronze.encoding import content_sha256, encode_external_id, media_type, revision_directory
 from medallion_defs.bronze.folder import Entry, SourceFolder, current_entry, exists, facts_of, item_directories, parse_entry, read_item_line
-from medallion_defs.bronze.recovery import INTENT_FILE, recover, remove_leftover, replace_index
+from medallion_defs.bronze.recovery import INTENT_FILE, find_strays, recover, remove_leftover, replace_index
 from medallion_defs.bronze.removal import forget_subject, remove_items
 from medallion_defs.bronze.store import ForgottenItemError, NewArtifact, NewItem, Problem, Publication, Removal
-from medallion_defs.bronze.verify import verify_items
+from medallion_defs.bronze.verify import describe_strays, verify_items
 from medallion_defs.core.errors import TerminalError
 from medallion_defs.ops.item import ITEM_FILE, STAGING_FOLDER, Artifact, BronzeItem, encode_item
 from medallion_defs.ops.tombstone import Tombstone, forgotten_directory
@@ -108,8 +108,9 @@ class LocalStore:
 
     def verify(self, source_type: str) -> Iterator[Problem]:
         with self._locked(source_type) as folder, disk_errors(folder.path):
-            names, lines = list_names(folder.fd), list(index.read_lines(folder.fd))
-        return verify_items(self.root, source_type, names, lines)
+            names, lines, strays = list_names(folder.fd), list(index.read_lines(folder.fd)), find_strays(folder.staging_fd)
+        yield from describe_strays(source_type, strays)
+        yield from verify_items(self.root, source_type, names, lines)
 
     @contextmanager
     def _locked(self, source_type: str) -> Iterator[SourceFolder]:

@@ -1,17 +1,30 @@
-"""What a dead publisher left in staging, and the index built anew. Everything here runs under the lock of the source type."""
+"""What a dead publisher left in staging, and the rebuilt index. Everything here runs under the lock of the source type.
 
+What no publisher put there (a file, a link, a folder of another name) is left alone, logged, and told by `verify`: it must not keep
+the source from publishing.
+"""
+
+import logging
 import os
+import re
 import shutil
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from secrets import token_hex
+
+import msgspec
 
 from medallion_defs.bronze import index
 from medallion_defs.bronze.disk import CREATE, READ_ONLY_FOLDER, list_names, read_file, sync_file, write_all
 from medallion_defs.bronze.folder import SourceFolder
-from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, decode_item
+from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, STAGING_FOLDER, BronzeItem, decode_item
 
 INTENT_FILE = "lines.jsonl"
+DAMAGED_SUFFIX = ".damaged"
+_PLACE = re.compile(r"[0-9a-f]{16}")
+_LOG = logging.getLogger(__name__)
 
 
 def recover(folder: SourceFolder) -> None:
@@ -20,10 +33,13 @@ def recover(folder: SourceFolder) -> None:
     The intent file of a group was durable before its first rename, so an item in place whose line is not in the
     index is found by it, and needs only its permissions and its line.
     """
-    leftovers = list_names(folder.staging_fd)
+    leftovers, strays = _look(folder.staging_fd)
+    for name in strays:
+        _LOG.warning("%s/%s/%s was not put there by Medallion; it is left alone. Move it away.", STAGING_FOLDER, folder.source_type, name)
     if not leftovers:
         return
-    published = [line for name in leftovers for line in _intended_lines(folder, name) if _is_published(folder, line)]
+    intended = {name: _read_intent(folder, name) for name in leftovers}
+    published = [line for intent in intended.values() for line, item in intent.items if _is_published(folder, line, item)]
     missing = index.missing_lines(folder.fd, published)
     if missing:
         index_fd = index.open_index(folder.fd)
@@ -35,24 +51,70 @@ def recover(folder: SourceFolder) -> None:
             index.append_lines(index_fd, missing)
         finally:
             os.close(index_fd)
-    for name in leftovers:
-        remove_leftover(folder, name)
+    for name, intent in intended.items():
+        if intent.is_whole:
+            remove_leftover(folder, name)
+        else:
+            _set_aside(folder, name)
 
 
-def _intended_lines(folder: SourceFolder, name: str) -> Iterator[bytes]:
-    """Yield the lines that a group meant to append; none when it died before it wrote them down whole."""
+def find_strays(staging_fd: int) -> list[str]:
+    """Return the names in a source's staging folder that no publisher made."""
+    return _look(staging_fd)[1]
+
+
+def _look(staging_fd: int) -> tuple[list[str], list[str]]:
+    """Return the folders of dead publishers, and what else is there."""
+    names = list_names(staging_fd)
+    own = [name for name in names if _PLACE.fullmatch(name) and _is_folder(name, staging_fd)]
+    return own, sorted(set(names) - set(own))
+
+
+def _is_folder(name: str, fd: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+
+
+@dataclass(frozen=True)
+class _Intent:
+    """What a group meant to append: lines with their items. Not `is_whole`: something in it cannot be read, so its folder is kept."""
+
+    items: list[tuple[bytes, BronzeItem]]
+    is_whole: bool = True
+
+
+def _read_intent(folder: SourceFolder, name: str) -> _Intent:
+    """Return the intent of a group; an empty one when it died before it wrote its lines down whole."""
     try:
         text = read_file(f"{name}/{INTENT_FILE}", folder.staging_fd)
     except FileNotFoundError:
-        return
-    yield from (line for line in text.splitlines(keepends=True) if line.endswith(b"\n"))
+        return _Intent([])
+    except OSError as error:
+        _LOG.warning("The intent %s in staging of %s cannot be read: %s", name, folder.source_type, error)
+        return _Intent([], is_whole=False)
+    items, is_whole = [], True
+    for line in (line for line in text.splitlines(keepends=True) if line.endswith(b"\n")):
+        try:
+            items.append((line, decode_item(line)))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            _LOG.warning("The intent %s in staging of %s has a broken line: %s", name, folder.source_type, error)
+            is_whole = False
+    return _Intent(items, is_whole)
 
 
-def _is_published(folder: SourceFolder, line: bytes) -> bool:
+def _is_published(folder: SourceFolder, line: bytes, item: BronzeItem) -> bool:
     try:
-        return read_file(f"{decode_item(line).directory}/{ITEM_FILE}", folder.fd) == line
-    except FileNotFoundError:
+        return "/" not in item.directory and read_file(f"{item.directory}/{ITEM_FILE}", folder.fd) == line
+    except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def _set_aside(folder: SourceFolder, name: str) -> None:
+    """Keep a staging folder whose intent is broken, under a name that no recovery looks at again."""
+    os.rename(name, f"{name}{DAMAGED_SUFFIX}", src_dir_fd=folder.staging_fd, dst_dir_fd=folder.staging_fd)
+    _LOG.warning(
+        "%s of %s is kept as %s%s. Run 'medallion bronze verify %s': an item that is not in the index is found there.",
+        name, folder.source_type, name, DAMAGED_SUFFIX, folder.source_type,
+    )  # fmt: skip
 
 
 def remove_leftover(folder: SourceFolder, name: str) -> None:

@@ -10,9 +10,10 @@ import msgspec
 from medallion_defs.bronze.disk import FOLDER, disk_errors, list_names
 from medallion_defs.bronze.encoding import content_sha256, encode_external_id, revision_directory
 from medallion_defs.bronze.folder import Entry, facts_of, parse_entry, read_item_line
+from medallion_defs.bronze.recovery import DAMAGED_SUFFIX
 from medallion_defs.bronze.store import DamagedItemError, Problem, ProblemKind
 from medallion_defs.core.errors import TerminalError
-from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, Artifact, BronzeItem
+from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, STAGING_FOLDER, Artifact, BronzeItem
 from medallion_defs.ops.tombstone import REMOVED_FILE, Tombstone, decode_line
 
 _RESTORE = "Restore it from a backup; the landing archive or the source may still have the file."
@@ -37,6 +38,17 @@ def verify_items(root: str, source_type: str, names: Sequence[str], lines: Seque
             os.close(fd)
     for directory in indexed:
         yield _problem("missing", f"{source_type}/{directory}", "is in the index but not on disk", _RESTORE)
+
+
+def describe_strays(source_type: str, names: Sequence[str]) -> Iterator[Problem]:
+    """Yield a problem for each thing in a source's staging folder that no publisher made, or that recovery has set aside."""
+    for name in names:
+        path = f"{STAGING_FOLDER}/{source_type}/{name}"
+        if name.endswith(DAMAGED_SUFFIX):
+            remedy = f"Run 'medallion bronze reindex {source_type}' if an item is not in the index, then delete the folder."
+            yield Problem("extra", path, f"{path} is what a dead publisher left, with a broken list of its items.", remedy)
+        else:
+            yield Problem("extra", path, f"{path} was not put there by Medallion.", _REMOVE)
 
 
 def _problem(kind: ProblemKind, path: str, what: str, remedy: str) -> Problem:
