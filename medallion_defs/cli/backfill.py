@@ -71,7 +71,7 @@ def _choose_scope(scope: str | None, since: str | None, file_ids: list[str], dat
 
 
 def _enrichments() -> dict[str, Enrichment]:
-    found = [module.ENRICHMENT for module in load_content("medallion_defs.enrichments", "enrichment").values()]
+    found = [module.ENRICHMENT for module in load_content("medallion_defs.enrichments", "enrichment", "ENRICHMENT").values()]
     return {enrichment.qualified_name: enrichment for enrichment in found}
 
 

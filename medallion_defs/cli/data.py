@@ -12,7 +12,7 @@ from medallion_defs.bronze.assets import fetch_source
 from medallion_defs.cli import show
 from medallion_defs.cli.answer import print_rich
 from medallion_defs.core import clock, db
-from medallion_defs.core.content import content_names, load_content
+from medallion_defs.core.content import Broken, content_names, load_content
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings, load_settings
 from medallion_defs.labeling.labels import trace as label_trace
@@ -21,6 +21,7 @@ from medallion_defs.ops.lateness import LAYERS, Finding, SourceFacts, Verdict, j
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.ops.ledger_values import LedgerFilter
 from medallion_defs.ops.lineage import EXAMPLES, ItemTrace, LineageSpec, Trace, trace_bronze, trace_gold, trace_silver
+from medallion_defs.stack.contents import find_broken
 from medallion_defs.stack.databases import database_at_hand
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
@@ -28,9 +29,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 def fetch(source: Annotated[str, typer.Argument(help="A source, such as driver_events.")]) -> None:
     """Take every complete file of the source's landing folder into bronze, now."""
-    modules = load_content("medallion_defs.sources", "source")
+    names, broken = content_names("medallion_defs.sources"), list[Broken]()
+    modules = load_content("medallion_defs.sources", "source", "SOURCE", broken)
+    if source not in names:
+        raise ConfigurationError(f"There is no source '{source}'. There is: {', '.join(names)}.")
     if source not in modules:
-        raise ConfigurationError(f"There is no source '{source}'. There is: {', '.join(modules)}.")
+        raise ConfigurationError(next(each.sentence for each in broken if each.folder == f"sources/{source}"))
     with database_at_hand(load_settings()) as settings:
         report = fetch_source(settings, modules[source].SOURCE, run_id=None)
     for item in report.published:
@@ -55,7 +59,7 @@ def status(as_json: AsJson = False) -> None:
         ledger = Ledger(connection)
         counts = ledger.count_by_status()
         facts = read_source_facts(connection, content_names("medallion_defs.sources"))
-        findings = _judge(facts, read_verdicts(connection), settings, now)
+        findings = [*_broken_content(settings), *_judge(facts, read_verdicts(connection), settings, now)]
         troubled = ledger.list_rows(LedgerFilter(statuses=("dead", "retrying", "refused")), limit=20).rows
     if as_json:
         typer.echo(msgspec.json.encode({"counts": counts, "sources": facts, "findings": findings, "troubled": troubled}).decode())
@@ -101,6 +105,10 @@ def _judge(facts: Sequence[SourceFacts], verdicts: Sequence[Verdict], settings: 
     return [*of_sources, *of_others, *judge_watch(LAYERS, verdicts, now)]
 
 
+def _broken_content(settings: Settings) -> list[Finding]:
+    return [Finding("broken", each.sentence) for each in find_broken(settings)]
+
+
 def open_for_reading(settings: Settings) -> psycopg.Connection:
     """Open a connection that may only read."""
     return db.connect(settings, "medallion_console")
@@ -123,15 +131,15 @@ def _trace(connection: psycopg.Connection, settings: Settings, what: str, key: s
 
 def silver_specs() -> dict[str, LineageSpec]:
     """Return how rows of each silver table are traced, by table."""
-    tables = [module.TABLE for module in load_content("medallion_defs.sources", "tables").values()]
+    tables = [module.TABLE for module in load_content("medallion_defs.sources", "tables", "TABLE").values()]
     specs = [LineageSpec(f"silver.{table.name}", next(iter(table.primary_key)).name) for table in tables]
     return {spec.table: spec for spec in specs}
 
 
 def gold_specs() -> dict[str, LineageSpec]:
     """Return how rows of each gold table, and of the views that a source has there, are traced, by name."""
-    specs = [module.ENRICHMENT.lineage for module in load_content("medallion_defs.enrichments", "enrichment").values()]
-    for module in load_content("medallion_defs.sources", "tables").values():
+    specs = [module.ENRICHMENT.lineage for module in load_content("medallion_defs.enrichments", "enrichment", "ENRICHMENT").values()]
+    for module in load_content("medallion_defs.sources", "tables", "TABLE").values():
         specs.extend(getattr(module, "GOLD_VIEWS", ()))
     return {spec.table: spec for spec in specs}
 

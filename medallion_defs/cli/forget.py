@@ -243,7 +243,7 @@ def _find(settings: Settings, what: str) -> DatasetIngestion:
 
 
 def _enrichments() -> list[Enrichment]:
-    return [module.ENRICHMENT for module in load_content("medallion_defs.enrichments", "enrichment").values()]
+    return [module.ENRICHMENT for module in load_content("medallion_defs.enrichments", "enrichment", "ENRICHMENT").values()]
 
 
 def _without_zeros(counts: dict[str, int]) -> dict[str, int]:

@@ -22,7 +22,7 @@ from medallion_defs.genai.state import BatchState, GenaiBatch
 from medallion_defs.labeling import runner
 from medallion_defs.labeling.models import answers
 from medallion_defs.labeling.models.dead import list_dead, requeue_dead
-from medallion_defs.labeling.registry import load_tasks
+from medallion_defs.labeling.registry import load_usable_tasks
 from medallion_defs.stack.databases import database_at_hand
 
 app = typer.Typer(help="What was asked of the model, what it cost, and what failed.", no_args_is_help=True)
@@ -130,7 +130,7 @@ def reparse(
     with database_at_hand(load_settings()) as settings:
         with open_for_reading(settings) as connection:
             wanted = batch or BatchState(connection).read_parsed_batches(str(task))
-        counts = answers.reparse(settings, load_tasks(), wanted, runner.worker_name())
+        counts = answers.reparse(settings, load_usable_tasks(), wanted, runner.worker_name())
     for batch_id, count in counts.items():
         typer.echo(f"{batch_id}: {count} answers given to their tasks")
 
@@ -242,7 +242,7 @@ def _require_shown(settings: Settings, batch: GenaiBatch) -> None:
 def report(batch_id: BatchId, as_json: AsJson = False) -> None:
     """Show the Batch Summary Report of a batch whose answers are in bronze."""
     with database_at_hand(load_settings()) as settings:
-        found = answers.report_batch(settings, load_tasks(), batch_id)
+        found = answers.report_batch(settings, load_usable_tasks(), batch_id)
     if as_json:
         print_json(found)
     else:

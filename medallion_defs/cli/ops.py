@@ -89,7 +89,7 @@ def manifest(run_id: RunId) -> None:
 
 
 def _unmatched(connection: psycopg.Connection, tables: list[str]) -> dict[str, Unmatched]:
-    enrichments = [module.ENRICHMENT for module in load_content("medallion_defs.enrichments", "enrichment").values()]
+    enrichments = [module.ENRICHMENT for module in load_content("medallion_defs.enrichments", "enrichment", "ENRICHMENT").values()]
     return {one.qualified_name: unmatched_of(connection, one) for one in enrichments if one.qualified_name in tables}
 
 

@@ -8,13 +8,14 @@ import typer
 
 from medallion_defs.cli.answer import percent, print_json, print_table
 from medallion_defs.cli.data import AsJson, open_for_reading
+from medallion_defs.core.content import Broken
 from medallion_defs.core.settings import Settings, load_settings
 from medallion_defs.labeling.engine import promotion
 from medallion_defs.labeling.engine.promotion import StoredProfile, find_profile, list_profiles, read_stored
 from medallion_defs.labeling.models import estimate as estimates
 from medallion_defs.labeling.models.compare import EXAMPLES, Comparison, Side, compare_profiles
 from medallion_defs.labeling.prompts import COSMETIC, SEMANTIC, PromptProfile, diff_profiles
-from medallion_defs.labeling.registry import Task, find_task, load_tasks
+from medallion_defs.labeling.registry import Task, find_task, load_usable_tasks
 from medallion_defs.stack.databases import database_at_hand
 
 app = typer.Typer(help="The prompt profiles of tasks: which there are, what a change costs, which is in use.", no_args_is_help=True)
@@ -161,9 +162,10 @@ def compare(
 @contextmanager
 def _tasks(task_key: str | None) -> Iterator[tuple[Settings, Mapping[str, Task]]]:
     read = load_settings()
-    tasks = load_tasks(settings=read.tasks)
+    broken: list[Broken] = []
+    tasks = load_usable_tasks(read.tasks, broken)
     if task_key is not None:
-        find_task(tasks, task_key)
+        find_task(tasks, task_key, broken)
     with database_at_hand(read) as settings:
         yield settings, tasks
 

@@ -12,6 +12,7 @@ import typer
 from medallion_defs.cli.answer import percent, print_json, print_table
 from medallion_defs.cli.data import AsJson
 from medallion_defs.core import clock
+from medallion_defs.core.content import Broken
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings, load_settings
 from medallion_defs.labeling import runner
@@ -21,7 +22,7 @@ from medallion_defs.labeling.engine.plan import PlanReport, RedoExtent, Requeuab
 from medallion_defs.labeling.engine.reading import Status, TaskFilter, TaskRow
 from medallion_defs.labeling.labels import verdicts
 from medallion_defs.labeling.labels.build import refresh_labels
-from medallion_defs.labeling.registry import Task, find_task, load_tasks
+from medallion_defs.labeling.registry import Task, find_task, load_usable_tasks
 from medallion_defs.labeling.runner import ConsolidateReport, ProcessReport
 from medallion_defs.ops.scope import RunScope, parse_scope, parse_time
 from medallion_defs.stack.databases import database_at_hand
@@ -45,7 +46,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Write down what is new, due or changed, and cut it into batches."""
-    with _engine() as (settings, tasks):
+    with _engine(task) as (settings, tasks):
         report = runner.plan(settings, find_task(tasks, task), limit, dry_run=dry_run)
     if as_json:
         print_json(report)
@@ -60,7 +61,7 @@ def process(
     as_json: AsJson = False,
 ) -> None:
     """Process one batch: call the task's processor, or hand the batch to the model's transport."""
-    with _engine() as (settings, tasks):
+    with _engine(task) as (settings, tasks):
         report = runner.process(settings, find_task(tasks, task), batch_id)
     if as_json:
         print_json(report)
@@ -71,7 +72,7 @@ def process(
 @app.command()
 def consolidate(task: TaskKey, as_json: AsJson = False) -> None:
     """Bring the outcomes of processed batches into todo and results."""
-    with _engine() as (settings, tasks):
+    with _engine(task) as (settings, tasks):
         report = runner.consolidate(settings, find_task(tasks, task))
     if as_json:
         print_json(report)
@@ -82,7 +83,7 @@ def consolidate(task: TaskKey, as_json: AsJson = False) -> None:
 @app.command()
 def run(task: TaskKey, limit: Most = None, as_json: AsJson = False) -> None:
     """Plan, process every batch that is free, consolidate."""
-    with _engine() as (settings, tasks):
+    with _engine(task) as (settings, tasks):
         report = runner.run(settings, find_task(tasks, task), limit)
     if as_json:
         print_json(report)
@@ -169,7 +170,7 @@ def backfill(
     if sum(chosen.values()) > 1:
         raise ConfigurationError("One of --since, --file-id and --outdated at a time.")
     until = parse_time("before", before) if before else clock.now()
-    with _engine() as (settings, tasks):
+    with _engine(task) as (settings, tasks):
         found = find_task(tasks, task)
         parsed = parse_scope(scope, since, file_id or [], current_code=found.code_version)
         if dry_run:
@@ -290,9 +291,10 @@ def agreement(task: AnyTask = None, as_json: AsJson = False) -> None:
 def _engine(task_key: str | None = None) -> Iterator[tuple[Settings, Mapping[str, Task]]]:
     """Yield settings with a database at hand, and the tasks; `task_key`, if any, must be one of them."""
     read = load_settings()
-    tasks = load_tasks(settings=read.tasks)
+    broken: list[Broken] = []
+    tasks = load_usable_tasks(read.tasks, broken)
     if task_key is not None:
-        find_task(tasks, task_key)
+        find_task(tasks, task_key, broken)
     with database_at_hand(read) as settings:
         yield settings, tasks
 

@@ -7,13 +7,13 @@ sentence, before anything runs.
 import ast
 import hashlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from medallion_defs.core.content import content_names
+from medallion_defs.core.content import Broken, content_names, leaving_out
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.sections import TaskSettings
 from medallion_defs.labeling.contract import ModelTask, Processor, TaskSpec
@@ -83,18 +83,65 @@ def load_tasks(package: str = PACKAGE, settings: Mapping[str, TaskSettings] | No
     for task in by_key.values():
         _require_known(task.spec, by_key)
     in_order(by_key)
-    return {key: replace(task, dependents=_dependents_of(by_key, key)) for key, task in by_key.items()}
+    return _with_dependents(by_key)
 
 
-def find_task(tasks: Mapping[str, Task], task_key: str) -> Task:
+def load_usable_tasks(
+    settings: Mapping[str, TaskSettings] | None = None, broken: list[Broken] | None = None, package: str = PACKAGE
+) -> dict[str, Task]:
+    """Return the tasks that can be used; the others, and those that need their results, are added to `broken`, or logged."""
+    by_key: dict[str, Task] = {}
+    for name in content_names(package):
+        with leaving_out(package, name, broken):
+            task = _load_task(package, name, settings or {})
+            by_key[task.task_key] = task
+    is_settled = False
+    while not is_settled:
+        is_settled = True
+        for task in [*by_key.values()]:
+            with leaving_out(package, folder_of(task.task_key), broken):
+                usable = by_key.pop(task.task_key)
+                _require_known(task.spec, by_key)
+                _require_no_circle(task, by_key)
+                by_key[task.task_key] = usable
+            is_settled &= task.task_key in by_key
+    return _with_dependents({key: by_key[key] for key in sorted(by_key)})
+
+
+def find_task(tasks: Mapping[str, Task], task_key: str, broken: Sequence[Broken] = ()) -> Task:
     """Return one task by its key.
 
     Raises:
-        ConfigurationError: there is none such; the message says which there are.
+        ConfigurationError: there is none such, or it is `broken`; the message says which there are, or why.
     """
+    for each in broken:
+        if each.folder.endswith(f"/{folder_of(task_key)}"):
+            raise ConfigurationError(each.sentence)
     if task_key not in tasks:
         raise ConfigurationError(f"There is no task '{task_key}'. There are: {', '.join(tasks) or 'none'}.")
     return tasks[task_key]
+
+
+def folder_of(task_key: str) -> str:
+    """Return the folder that a task belongs into."""
+    return task_key.replace(".", "_")
+
+
+def _with_dependents(tasks: Mapping[str, Task]) -> dict[str, Task]:
+    return {key: replace(task, dependents=_dependents_of(tasks, key)) for key, task in tasks.items()}
+
+
+def _require_no_circle(task: Task, others: Mapping[str, Task]) -> None:
+    """Raise where the task needs itself, by way of others."""
+    reached = set[str]()
+    ahead = [*task.spec.depends_on]
+    while ahead:
+        needed = ahead.pop()
+        if needed == task.task_key:
+            raise ConfigurationError(f"Task {task.task_key} depends on itself, by way of {', '.join(sorted(reached)) or 'nothing else'}.")
+        if needed not in reached and needed in others:
+            reached.add(needed)
+            ahead += others[needed].spec.depends_on
 
 
 def _dependents_of(tasks: Mapping[str, Task], task_key: str) -> tuple[str, ...]:
@@ -141,7 +188,7 @@ def _import_task(package: str, name: str) -> ModuleType:
 
 
 def _check(spec: TaskSpec, folder_name: str) -> None:
-    expected = spec.task_key.replace(".", "_")
+    expected = folder_of(spec.task_key)
     if expected != folder_name:
         raise ConfigurationError(f"Task {spec.task_key} lies in the folder {folder_name}; it belongs into {expected}.")
     if (spec.processor is None) == (spec.model is None):

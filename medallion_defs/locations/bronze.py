@@ -17,8 +17,9 @@ _SOURCES = "medallion_defs.sources"
 
 
 def _contents() -> list[BronzeContent]:
-    fetches = load_content(_SOURCES, "fetch")
-    return [BronzeContent(module.SOURCE, fetches[name].FETCH) for name, module in load_content(_SOURCES, "source").items()]
+    fetches = load_content(_SOURCES, "fetch", "FETCH")
+    sources = load_content(_SOURCES, "source", "SOURCE")
+    return [BronzeContent(module.SOURCE, fetches[name].FETCH) for name, module in sources.items() if name in fetches]
 
 
 def _landing_names() -> list[str]:

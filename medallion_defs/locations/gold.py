@@ -18,21 +18,22 @@ from medallion_defs.labeling.assets.markers import build_marker_job
 from medallion_defs.labeling.assets.sensors import build_task_sensor
 from medallion_defs.labeling.assets.tasks import build_asset, build_job
 from medallion_defs.labeling.assets.upkeep import build_upkeep
-from medallion_defs.labeling.registry import Task, load_tasks
+from medallion_defs.labeling.registry import Task, load_usable_tasks
 from medallion_defs.ops.base import base_definitions
 from medallion_defs.ops.watch import build_watch
 
 _ENRICHMENTS = "medallion_defs.enrichments"
 
-_CONTENTS = [module.ENRICHMENT for module in load_content(_ENRICHMENTS, "enrichment").values()]
+_CONTENTS = [module.ENRICHMENT for module in load_content(_ENRICHMENTS, "enrichment", "ENRICHMENT").values()]
 
 
 def configured_tasks() -> dict[str, Task]:
     """Return the tasks with the profiles that the settings name; where the settings cannot be read, nothing works anyway."""
     try:
-        return load_tasks(settings=read_settings().tasks)
+        settings = read_settings().tasks
     except ConfigurationError:
-        return load_tasks()
+        settings = {}
+    return load_usable_tasks(settings)
 
 
 def build_tasks(tasks: dict[str, Task]) -> dg.Definitions:

@@ -3,9 +3,11 @@
 Whether an asset has partitions must be known here, so the configuration file, and nothing else, is read at import.
 """
 
+import logging
+
 import dagster as dg
 
-from medallion_defs.core.content import content_names, load_content
+from medallion_defs.core.content import Broken, leaving_out, load_content
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.sections import ParallelismKind
 from medallion_defs.core.settings import read_settings
@@ -17,23 +19,45 @@ from medallion_defs.silver.file_parser import load_source_parser
 from medallion_defs.silver.load_run import SilverContent
 from medallion_defs.silver.retention import build_silver_retention
 from medallion_defs.silver.variant_assets import build_experiments
-from medallion_defs.silver.variants import DEFAULT_VARIANT, VariantContent, choose_variant, load_variants
+from medallion_defs.silver.variants import DEFAULT_VARIANT, MisconfiguredContent, VariantContent, choose_variant, load_variants
 
 _SOURCES = "medallion_defs.sources"
+_LOG = logging.getLogger(__name__)
 
 
 def load_contents() -> list[SilverContent]:
-    """Return what silver knows of every source, with the variant of its transform that the settings name."""
-    return [choose_variant(variants, configured_variant(name)) for name, variants in load_all_variants().items()]
+    """Return what silver knows of every source, with the variant of its transform that the settings name.
+
+    Of a source whose transform or recipes cannot be used, a content comes back that refuses to work, with a sentence that says why.
+    One whose facts or table cannot be read is left out, and logged.
+    """
+    broken: list[Broken] = []
+    variants = load_all_variants(broken)
+    for each in broken:
+        _LOG.error("%s", each.sentence)
+    why = {each.folder: each.sentence for each in reversed(broken)}
+    tables = load_content(_SOURCES, "tables", "TABLE", [])
+    return [
+        choose_variant(variants[name], configured_variant(name))
+        if name in variants
+        else MisconfiguredContent.of(module.SOURCE, tables[name].TABLE, why[f"sources/{name}"])
+        for name, module in load_content(_SOURCES, "source", "SOURCE", []).items()
+        if name in tables
+    ]
 
 
-def load_all_variants() -> dict[str, dict[str, VariantContent]]:
-    """Return all variants of every source, by source and variant."""
-    transforms, tables = load_content(_SOURCES, "transform"), load_content(_SOURCES, "tables")
-    return {
-        name: load_variants(SilverContent(module.SOURCE, tables[name].TABLE, load_source_parser(module.SOURCE, transforms[name])))
-        for name, module in load_content(_SOURCES, "source").items()
-    }
+def load_all_variants(broken: list[Broken] | None = None) -> dict[str, dict[str, VariantContent]]:
+    """Return all variants of every source, by source and variant. What cannot be used is added to `broken`, or logged."""
+    sources = load_content(_SOURCES, "source", "SOURCE", broken)
+    tables = load_content(_SOURCES, "tables", "TABLE", broken)
+    transforms = load_content(_SOURCES, "transform", broken=broken)
+    found: dict[str, dict[str, VariantContent]] = {}
+    for name in sorted(sources.keys() & tables.keys() & transforms.keys()):
+        source = sources[name].SOURCE
+        with leaving_out(_SOURCES, name, broken):
+            default = SilverContent(source, tables[name].TABLE, load_source_parser(source, transforms[name]))
+            found[name] = load_variants(default, _SOURCES, broken)
+    return found
 
 
 def configured_variant(name: str) -> str:
@@ -56,10 +80,12 @@ def configured_parallelism(name: str) -> ParallelismKind:
         return "microbatch"
 
 
+_CONTENTS = load_contents()
+
 defs = dg.Definitions.merge(
     base_definitions(),
     build_silver_retention(),
-    *(build_silver(content, configured_parallelism(content.source.name)) for content in load_contents()),
-    *(build_experiments(variants, configured_variant(name)) for name, variants in load_all_variants().items()),
-    build_watch("silver", "medallion_silver", look_at_sources(content_names(_SOURCES))),
+    *(build_silver(content, configured_parallelism(content.source.name)) for content in _CONTENTS),
+    *(build_experiments(variants, configured_variant(name)) for name, variants in load_all_variants([]).items()),
+    build_watch("silver", "medallion_silver", look_at_sources([content.source.name for content in _CONTENTS])),
 )

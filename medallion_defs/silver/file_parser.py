@@ -59,7 +59,7 @@ def load_source_parser(source: Source, transform_module: ModuleType) -> Parser |
         return load_parser(transform_module)
     if (files(str(transform_module.__package__)) / "recipes").is_dir():
         raise ConfigurationError(f"sources/{source.name}: read_file() takes every file as it is; remove the folder recipes/.")
-    return FileParser(source.name, transform_module.read_file, tuple(getattr(transform_module, "LIBRARIES", ())), _recipe_for_all(source))
+    return FileParser(source.name, transform_module.read_file, tuple(getattr(transform_module, "LIBRARIES", ())), recipe_for_all(source))
 
 
 def open_file(path: Path, parser: FileParser, item: FileFacts) -> Extraction:
@@ -109,7 +109,8 @@ def _first_bytes(path: Path) -> bytes:
         return file.read(EXCERPT_BYTES)
 
 
-def _recipe_for_all(source: Source) -> Recipe:
+def recipe_for_all(source: Source) -> Recipe:
+    """Return the recipe that stands for every file of a source without recipes."""
     return Recipe(
         description=source.description, files=("*",), priority=1, domain=source.domain, dataset=source.name, source=source.name
     )  # fmt: skip

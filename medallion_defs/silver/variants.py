@@ -12,11 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.resources import files
+from pathlib import Path
 from types import ModuleType
 
+from sqlalchemy import Table
+
+from medallion_defs.core.content import Broken, Source, leaving_out
 from medallion_defs.core.errors import ConfigurationError
-from medallion_defs.silver.extract import Parser
-from medallion_defs.silver.file_parser import FileParser, parser_code_version
+from medallion_defs.silver.contract import FileFacts
+from medallion_defs.silver.extract import Parser, Row
+from medallion_defs.silver.file_parser import FileParser, parser_code_version, recipe_for_all
 from medallion_defs.silver.load_run import SilverContent
 from medallion_defs.silver.recipes import load_recipes
 
@@ -60,6 +65,15 @@ class MisconfiguredContent(SilverContent):
     def code_version(self) -> str:
         raise ConfigurationError(self.why)
 
+    @classmethod
+    def of(cls, source: Source, table: Table, why: str) -> "MisconfiguredContent":
+        """Return a source whose transform or recipes cannot be used."""
+
+        def refuse(_path: Path, _item: FileFacts) -> Row:
+            raise ConfigurationError(why)
+
+        return cls(source, table, FileParser(source.name, refuse, (), recipe_for_all(source)), why)
+
 
 def variant_names(source_name: str, package: str = "medallion_defs.sources") -> list[str]:
     """Return the variants of a source, `a` first, the others sorted.
@@ -78,13 +92,22 @@ def variant_names(source_name: str, package: str = "medallion_defs.sources") -> 
     return [DEFAULT_VARIANT, *names]
 
 
-def load_variants(default: SilverContent, package: str = "medallion_defs.sources") -> dict[str, VariantContent]:
+def load_variants(
+    default: SilverContent, package: str = "medallion_defs.sources", broken: list[Broken] | None = None
+) -> dict[str, VariantContent]:
     """Import all variants of a source; return them by name. `default` is the source with `transform.py`.
 
+    A variant that cannot be used (it raises, it lacks what `transform.py` has, or its `Input` lacks a field that a recipe fills) is
+    left out and added to `broken`, or logged.
+
     Raises:
-        ConfigurationError: a variant lacks what `transform.py` has, or its `Input` lacks a field that a recipe fills.
+        ConfigurationError: a file in `variants/` has a name that cannot be a variant's.
     """
-    return {name: _load_variant(default, name, package) for name in variant_names(default.source.name, package)}
+    found: dict[str, VariantContent] = {}
+    for name in variant_names(default.source.name, package):
+        with leaving_out(package, f"{default.source.name}/{_FOLDER}/{name}.py", broken):
+            found[name] = _load_variant(default, name, package)
+    return found
 
 
 def choose_variant(variants: Mapping[str, VariantContent], variant: str) -> SilverContent:

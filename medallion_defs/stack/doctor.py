@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,11 +12,12 @@ from typing import Literal
 import psycopg
 
 from medallion_defs.core import db
-from medallion_defs.core.content import content_names
+from medallion_defs.core.content import Broken, content_names
 from medallion_defs.core.errors import MedallionError
 from medallion_defs.core.sections import GenaiSettings
 from medallion_defs.core.settings import Settings, process_environment
 from medallion_defs.silver.partitions import too_many_items
+from medallion_defs.stack.contents import find_broken
 from medallion_defs.stack.databases import check_urls, embedded_postgres
 from medallion_defs.stack.health import is_port_free
 from medallion_defs.stack.lock import lock_holder
@@ -55,6 +56,7 @@ def examine(settings: Settings, port: int) -> list[Finding]:
         lambda: _check_port(settings.data_path, port),
         lambda: _check_database(settings),
         lambda: _check_landing(settings),
+        lambda: judge_content(find_broken(settings)),
         lambda: _check_parallelism(settings),
         lambda: judge_gemini(settings.genai),
         lambda: judge_pages(settings),
@@ -103,6 +105,13 @@ def judge_pages(settings: Settings) -> Finding:
         remedy = "Spell the state like its folder, or put its labels there; until then nothing is taken from it."
         return Finding("pages", "warning", detail, remedy)
     return Finding("pages", "ok", f"labels from {pages.labels_dir}")
+
+
+def judge_content(broken: Sequence[Broken]) -> Finding:
+    """Tell whether the folders of sources, enrichments and tasks can be used."""
+    if not broken:
+        return Finding("content", "ok", "every source, enrichment and task can be used")
+    return Finding("content", "problem", " ".join(f"{each.folder}: {each.why}" for each in broken), "Correct it, then restart Medallion.")
 
 
 def _check_python() -> Finding:

@@ -10,8 +10,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 
-from medallion_defs.labeling.labels.views import drop_views, refresh_views
-from medallion_defs.labeling.registry import load_tasks
+from medallion_defs.core.content import Broken, load_content
+from medallion_defs.core.errors import ConfigurationError
+from medallion_defs.labeling.labels.views import drop_views, refresh_views, view_name
+from medallion_defs.labeling.registry import load_usable_tasks
+
+CONTENT = ("medallion_defs.sources", "medallion_defs.enrichments")
 
 
 def migrate(root: Path, database_url: str) -> str:
@@ -28,7 +32,11 @@ def migrate(root: Path, database_url: str) -> str:
     command.upgrade(config, "head")
     with psycopg.connect(database_url) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('medallion migrate'))")
-        refresh_views(connection, [task.spec for task in load_tasks().values()])
+        broken: list[Broken] = []
+        tasks = load_usable_tasks(broken=broken)
+        # The view of a task that cannot be used stays as it is: somebody may read it.
+        kept = [view_name(each.folder.rpartition("/")[2]) for each in broken]
+        refresh_views(connection, [task.spec for task in tasks.values()], kept)
     return newest
 
 
@@ -47,6 +55,11 @@ def write_migration(root: Path, database_url: str, message: str) -> Path:
         database_url: a database at the newest revision.
         message: one sentence, such as "Add silver.weather".
     """
+    broken: list[Broken] = []
+    for package in CONTENT:
+        load_content(package, "tables", "TABLE", broken)
+    if broken:
+        raise ConfigurationError(f"{broken[0].sentence} Without its table the migration would drop what is there.")
     config = alembic_config(root, database_url)
     number = f"{int(newest_revision(config)) + 1:04}"
     script = command.revision(config, message=message, autogenerate=True, rev_id=number)

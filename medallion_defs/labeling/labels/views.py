@@ -45,8 +45,10 @@ def column_types(spec: TaskSpec) -> dict[str, str]:
     return {name: _column_type(part, schema.get("$defs", {})) for name, part in schema.get("properties", {}).items()}
 
 
-def refresh_views(connection: psycopg.Connection, specs: Iterable[TaskSpec]) -> list[str]:
+def refresh_views(connection: psycopg.Connection, specs: Iterable[TaskSpec], kept: Iterable[str] = ()) -> list[str]:
     """Bring the views in line with the tasks; return the names of those that were written or dropped. The caller commits.
+
+    `kept`: views that stay as they are.
 
     A task whose subjects have no table yet, since the migration is still to be written, gets its view with that.
 
@@ -55,7 +57,7 @@ def refresh_views(connection: psycopg.Connection, specs: Iterable[TaskSpec]) -> 
     """
     wanted = {view_name(spec.task_key): _definition(connection, spec) for spec in specs}
     existing: dict[str, str] = dict(connection.execute(_SQL["existing"]).fetchall())
-    stale = [name for name, mark in existing.items() if mark != _mark(wanted.get(name))]
+    stale = [name for name, mark in existing.items() if name not in set(kept) and mark != _mark(wanted.get(name))]
     _drop(connection, stale)
     missing = [name for name in wanted if name not in existing or name in stale]
     made = [name for name in missing if _create(connection, name, wanted[name])]
