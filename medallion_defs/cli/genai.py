@@ -116,7 +116,7 @@ def requeue(
 
 
 def _model_tasks() -> list[str]:
-    return [task_key for task_key, task in load_tasks().items() if task.spec.model is not None]
+    return [task_key for task_key, task in load_usable_tasks().items() if task.spec.model is not None]
 
 
 @app.command()
