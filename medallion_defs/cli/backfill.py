@@ -45,7 +45,7 @@ def backfill(
     gold = _enrichments()
     if table not in silver.keys() | gold.keys():
         raise ConfigurationError(f"There is no table {table} to backfill. There is: {', '.join(sorted(silver.keys() | gold.keys()))}.")
-    code = silver[table].code_version if table in silver else None
+    code = silver[table].code if table in silver else None
     part = parse_scope(chosen, since, file_id or [], dataset, current_code=code)
     until = parse_time("before", before) if before else clock.now()
     if table in gold and before:

@@ -12,6 +12,7 @@ import typer
 from medallion_defs.cli.answer import percent, print_json, print_table
 from medallion_defs.cli.data import AsJson
 from medallion_defs.core import clock
+from medallion_defs.core.code_version import CodeVersions
 from medallion_defs.core.content import Broken
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings, load_settings
@@ -172,7 +173,7 @@ def backfill(
     until = parse_time("before", before) if before else clock.now()
     with _engine(task) as (settings, tasks):
         found = find_task(tasks, task)
-        parsed = parse_scope(scope, since, file_id or [], current_code=found.code_version)
+        parsed = parse_scope(scope, since, file_id or [], current_code=CodeVersions((), found.code_version))
         if dry_run:
             _say_extent(runner.count_backfill(settings, found, parsed, until))
             return

@@ -142,7 +142,7 @@ def _scope(since: str | None, file_ids: list[str], dataset: str | None) -> Scope
 def _line(content: VariantContent, settings: Settings, experiment: LoadedVariant | None) -> VariantLine:
     used = settings.source(content.source.name).variant
     return VariantLine(
-        content.source.name, content.variant, content.title, content.variant == used, content.code_version, experiment
+        content.source.name, content.variant, content.title, content.variant == used, content.code.digest, experiment
     )  # fmt: skip
 
 

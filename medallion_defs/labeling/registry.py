@@ -4,15 +4,13 @@ A folder holds `task.py` with `get_spec()`, `prompt.json`, and what else the tas
 sentence, before anything runs.
 """
 
-import ast
-import hashlib
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from medallion_defs.core.code_version import digest_code, make_version
 from medallion_defs.core.content import Broken, content_names, leaving_out
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.sections import TaskSettings
@@ -20,7 +18,8 @@ from medallion_defs.labeling.contract import ModelTask, Processor, TaskSpec
 from medallion_defs.labeling.prompts import PromptProfile, load_profiles
 
 PACKAGE = "medallion_defs.tasks"
-_SOURCES = "medallion_defs.sources."
+# Raised by hand when the engine around processors and answers makes something else of the same bytes.
+PROCESSING = 1
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,7 @@ class Task:
     Attributes:
         spec: what its `task.py` says.
         profiles: of its JSON files; the first is `prompt.json`.
-        code_version: 16 hex digits that change when its code might do something else; failed items are then tried again. Of its
-            folder, and of what that imports from sources.
+        code_version: changes when its code might do something else; what failed is then tried again, unless it asks a model.
         dependents: tasks that read this one's results; when another profile becomes primary, they read all of them again.
         promotes_paid: a changed `prompt.json` becomes primary by itself although a model is asked (`tasks.<task_key>.promote`).
     """
@@ -174,7 +172,8 @@ def _load_task(package: str, name: str, settings: Mapping[str, TaskSettings]) ->
     schema = spec.output_model.model_json_schema() if spec.model else None
     own = settings.get(spec.task_key, TaskSettings())
     profiles = load_profiles(folder, spec.task_key, schema, own)
-    return Task(spec, profiles, _code_version(folder), promotes_paid=own.promote == "automatic")
+    code_version = make_version("task", PROCESSING, digest_code(module.get_spec))
+    return Task(spec, profiles, code_version, promotes_paid=own.promote == "automatic")
 
 
 def _import_task(package: str, name: str) -> ModuleType:
@@ -202,32 +201,3 @@ def _require_known(spec: TaskSpec, known: Iterable[str]) -> None:
     unknown = sorted(set(spec.depends_on) - set(known))
     if unknown:
         raise ConfigurationError(f"Task {spec.task_key} depends on {', '.join(unknown)}, which is no task.")
-
-
-def _code_version(folder: Path) -> str:
-    digest = hashlib.sha256(b"task-code-version-2")
-    own = {path.relative_to(folder).as_posix(): path for kind in ("*.py", "*.sql") for path in folder.rglob(kind)}
-    for name, path in sorted((own | _files_of_sources(folder)).items()):
-        content = path.read_bytes()
-        digest.update(f"\n{name} {len(content)}\n".encode() + content)
-    return digest.hexdigest()[:16]
-
-
-def _files_of_sources(folder: Path) -> dict[str, Path]:
-    """Return by name the modules of sources that the folder's code imports, and the queries beside each."""
-    found: dict[str, Path] = {}
-    for name in _imported(folder):
-        if name.startswith(_SOURCES) and name in sys.modules:
-            path = Path(str(sys.modules[name].__file__))
-            found |= {f"{name}{each.suffix}": each for each in (path, path.with_suffix(".sql")) if each.exists()}
-    return found
-
-
-def _imported(folder: Path) -> set[str]:
-    nodes = [node for path in folder.rglob("*.py") for node in ast.walk(ast.parse(path.read_bytes()))]
-    froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
-    return (
-        {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-        | {node.module or "" for node in froms}
-        | {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
-    )

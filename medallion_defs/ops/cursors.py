@@ -27,10 +27,15 @@ def read_cursor(connection: psycopg.Connection[Any], name: str, text: str | None
     cursor = decode_cursor(text, kind)
     if cursor is None:
         return None
-    if connection.execute(_SQL["is_noted"], {"name": name, "cursor": text}).fetchone() is None:
+    if not is_noted(connection, name, cursor):
         _LOG.warning("The cursor of %s is not the one that the database has (restored, edited?): it looks at everything once.", name)
         return None
     return cursor
+
+
+def is_noted(connection: psycopg.Connection[Any], name: str, cursor: object) -> bool:
+    """Whether `cursor` is what was last noted under this name."""
+    return connection.execute(_SQL["is_noted"], {"name": name, "cursor": encode_cursor(cursor)}).fetchone() is not None
 
 
 def note_cursor(connection: psycopg.Connection[Any], name: str, cursor: object) -> str:

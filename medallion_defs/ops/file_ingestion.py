@@ -217,6 +217,11 @@ class DatasetIngestion(msgspec.Struct, frozen=True, kw_only=True):
     # -- silver ----------------------------------------------------------------------------------------------------
 
     @property
+    def filename(self) -> str:
+        """The name by which a recipe is chosen."""
+        return self.bronze_filename or self.external_id
+
+    @property
     def status(self) -> Status:
         """The same derivation as the column's (`ops/tables.py`); a test holds the two together."""
         if self.bronze_removed_at is not None:

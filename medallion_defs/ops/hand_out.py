@@ -13,6 +13,7 @@ import dagster as dg
 import psycopg
 
 from medallion_defs.core import clock
+from medallion_defs.core.code_version import CodeVersions
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.ops.dagster_runs import ending_of
 from medallion_defs.ops.ledger import BatchInUseError, Ledger
@@ -30,7 +31,7 @@ class Tick:
     Attributes:
         name: the source type.
         options: its settings.
-        code_version: of what will work on the items; what failed under another is tried again.
+        code: of what will work on the items; what failed under another is tried again.
         node: the name of the op or asset whose config takes the batch id.
         layer: the first part of the work's name, by which its runs are found.
     """
@@ -39,7 +40,7 @@ class Tick:
     connection: psycopg.Connection
     name: str
     options: SourceSettings
-    code_version: str
+    code: CodeVersions
     node: str
     layer: str = "silver"
 
@@ -62,7 +63,7 @@ def waiting_batches(tick: Tick, claim_by: SourceSettings | None) -> Iterator[Ope
     ledger, now = Ledger(tick.connection), clock.now()
     with tick.connection.transaction():
         if claim_by:
-            ledger.claim(tick.name, claim_by, tick.code_version, now)
+            ledger.claim(tick.name, claim_by, tick.code, now)
         batches = ledger.open_batches(tick.name)
     for batch in batches:
         # The runs first, then the ledger again: what a run that has ended did is committed by then.

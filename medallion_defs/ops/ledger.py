@@ -18,14 +18,16 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row, dict_row
 
+from medallion_defs.core.code_version import CodeVersions, as_versions
 from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.core.sql import load_queries
+from medallion_defs.ops.cursors import is_noted, note_cursor
 from medallion_defs.ops.endings import Ending
 from medallion_defs.ops.file_ingestion import DatasetIngestion, GoldResult, Status
 from medallion_defs.ops.ledger_values import BACKFILL, Batch, Extent, LedgerFilter, OpenBatch, Page, Retained, StatusCount
 from medallion_defs.ops.microbatches import plan_batches
-from medallion_defs.ops.scope import Scope, like_pattern
+from medallion_defs.ops.scope import Scope, code_params, like_pattern
 
 COLUMNS = DatasetIngestion.__struct_fields__
 # A silver run writes back what it read minutes ago: it must not carry along the gold columns of that time.
@@ -38,6 +40,8 @@ SILVER_COLUMNS = (
 REQUEUABLE: tuple[Status, ...] = ("dead", "retrying", "loaded")
 CHUNK_ROWS = 1_000
 REARM_ROWS = 5_000
+# Above all versions, which are hex digits.
+_LAST_VERSION = "zzzz"
 
 Params = dict[str, object]
 T = TypeVar("T")
@@ -98,17 +102,17 @@ class Ledger:
         with self._connection.cursor(row_factory=class_row(OpenBatch)) as cursor:
             return cursor.execute(_query("open_batches"), {"source_type": source_type}).fetchall()
 
-    def claim(self, source_type: str, settings: SourceSettings, code_version: str, at: datetime) -> list[Batch]:
+    def claim(self, source_type: str, settings: SourceSettings, code: CodeVersions | str, at: datetime) -> list[Batch]:
         """Group what is pending or due for a retry into microbatches, as many as `max_in_flight` leaves room for.
 
         The microbatches of a backfill take no room: what arrives meanwhile must not wait for the end of history. First, items
         that failed under another code version are armed again (at most 5,000 a call). Returns [] while another tick claims for
-        the same source.
+        the same source. `code`: as text, one version for every item.
         """
-        params: Params = {"source_type": source_type, "code_version": code_version, "at": at, "limit": REARM_ROWS}
+        params: Params = {"source_type": source_type, "at": at}
         if not self._lock("try_lock_claim", params):
             return []
-        self._write([row.requeued(at) for row in self._select("lock_outdated", params)], SILVER_COLUMNS)
+        self._rearm(source_type, as_versions(code), at)
         room = settings.max_in_flight - sum(not batch.is_backfill for batch in self.open_batches(source_type))
         if room <= 0:
             return []
@@ -153,7 +157,9 @@ class Ledger:
             [extent] = cursor.execute(_query("count_done"), _scope_params(source_type, scope, before)).fetchall()
         return extent
 
-    def start_batch(self, batch_id: str, run_id: str, code_version: str, settings: SourceSettings, at: datetime) -> list[DatasetIngestion]:
+    def start_batch(
+        self, batch_id: str, run_id: str, code: CodeVersions | str, settings: SourceSettings, at: datetime
+    ) -> list[DatasetIngestion]:
         """Count an attempt for each claimed item of the batch, **commit**, and return those to load.
 
         Committed before the load, so that an item that kills its worker counts. Items that a run of the batch has begun on and
@@ -170,9 +176,10 @@ class Ledger:
             if not self._lock("try_lock_batch", {"batch_id": batch_id}):
                 raise BatchInUseError(f"Microbatch {batch_id} is being worked on by another run. Nothing to do for this one.")
             rows = self._select("lock_batch_rows", {"batch_id": batch_id})
+            versions = as_versions(code)
             left = [row for row in rows if row.is_started and (len(rows) > 1 or row.attempts >= settings.max_attempts)]
             died = Ending("died", len(left), left[0].silver_run_id if left else None)
-            started = [] if left else [row.started(run_id, code_version, at) for row in rows]
+            started = [] if left else [row.started(run_id, versions.of(row.filename), at) for row in rows]
             self._write(started + [row.released(at, settings, died) for row in left], SILVER_COLUMNS)
         return started
 
@@ -293,6 +300,23 @@ class Ledger:
 
     # -- the three steps -------------------------------------------------------------------------------------------
 
+    def _rearm(self, source_type: str, code: CodeVersions, at: datetime) -> None:
+        # A version that the present code does not have tells by itself. That another recipe is for the file now, while the old one is
+        # still there, is looked for once, when the code has changed.
+        known, name = code.known, f"rearm {source_type}"
+        params: Params = {"source_type": source_type, "limit": REARM_ROWS, "lows": ["", *known], "highs": [*known, _LAST_VERSION]}
+        rows = self._select("lock_failed_by_others", params)
+        if not is_noted(self._connection, name, code.digest):
+            moved = self._failed_by_another_recipe(source_type, code)
+            rows += self._select("lock_failed", {"file_ids": moved[:REARM_ROWS]})
+            if len(moved) <= REARM_ROWS:
+                note_cursor(self._connection, name, code.digest)
+        self._write(list({row.file_id: row.requeued(at) for row in rows}.values()), SILVER_COLUMNS)
+
+    def _failed_by_another_recipe(self, source_type: str, code: CodeVersions) -> list[UUID]:
+        rows = self._connection.execute(_query("failed_versions"), {"source_type": source_type, "known": code.known})
+        return [file_id for file_id, filename, version in rows if version != code.of(filename)]
+
     def _claim_rows(
         self,
         plan: Iterable[tuple[str, list[DatasetIngestion]]],
@@ -360,7 +384,7 @@ def _scope_params(source_type: str, scope: Scope, before: datetime) -> Params:
         "since": scope.since,
         "file_ids": _as_list(scope.file_ids),
         "dataset_like": None if scope.dataset is None else like_pattern(scope.dataset),
-        "current_code": scope.current_code,
+        **code_params(scope.current_code),
     }
 
 

@@ -88,11 +88,21 @@ ORDER BY batch_id
 -- Without it two ticks at once would each fill the room that both saw: no item twice, but too many batches in flight.
 SELECT pg_try_advisory_xact_lock(hashtextextended('medallion claim ' || %(source_type)s, 0)) AS is_locked
 
--- name: lock_outdated
-SELECT {columns} FROM ops.file_ingestions
+-- name: lock_failed_by_others
+-- Between the known versions, below and above them: each gap a range of the index of failed items.
+SELECT {columns} FROM unnest(%(lows)s::text[], %(highs)s::text[]) AS gap (low, high)
+JOIN ops.file_ingestions ON code_version > gap.low AND code_version < gap.high
 WHERE source_type = %(source_type)s AND status IN ('dead', 'retrying')
-  AND (code_version < %(code_version)s OR code_version > %(code_version)s)
 LIMIT %(limit)s
+FOR NO KEY UPDATE OF file_ingestions SKIP LOCKED
+
+-- name: failed_versions
+SELECT file_id, coalesce(bronze_filename, external_id), code_version FROM ops.file_ingestions
+WHERE source_type = %(source_type)s AND status IN ('dead', 'retrying') AND code_version = ANY (%(known)s)
+
+-- name: lock_failed
+SELECT {columns} FROM ops.file_ingestions
+WHERE file_id = ANY (%(file_ids)s) AND status IN ('dead', 'retrying')
 FOR NO KEY UPDATE SKIP LOCKED
 
 -- name: lock_pending
@@ -116,7 +126,8 @@ WHERE source_type = %(source_type)s AND silver_ingest_end_time < %(before)s AND 
   AND (%(since)s::timestamptz IS NULL OR bronze_ingest_end_time >= %(since)s)
   AND (%(file_ids)s::uuid[] IS NULL OR file_id = ANY (%(file_ids)s))
   AND (%(dataset_like)s::text IS NULL OR dataset LIKE %(dataset_like)s)
-  AND (%(current_code)s::text IS NULL OR code_version IS DISTINCT FROM %(current_code)s)
+  AND (%(versions)s::text[] IS NULL
+       OR code_version IS DISTINCT FROM ops.present_version(coalesce(bronze_filename, external_id), %(patterns)s, %(versions)s))
 ORDER BY silver_ingest_end_time, file_id
 LIMIT %(limit)s
 FOR NO KEY UPDATE SKIP LOCKED
@@ -130,7 +141,8 @@ WHERE source_type = %(source_type)s AND silver_ingest_end_time < %(before)s AND 
   AND (%(since)s::timestamptz IS NULL OR bronze_ingest_end_time >= %(since)s)
   AND (%(file_ids)s::uuid[] IS NULL OR file_id = ANY (%(file_ids)s))
   AND (%(dataset_like)s::text IS NULL OR dataset LIKE %(dataset_like)s)
-  AND (%(current_code)s::text IS NULL OR code_version IS DISTINCT FROM %(current_code)s)
+  AND (%(versions)s::text[] IS NULL
+       OR code_version IS DISTINCT FROM ops.present_version(coalesce(bronze_filename, external_id), %(patterns)s, %(versions)s))
 
 -- name: lock_rows
 -- In the order of the key: two writers of overlapping sets wait for each other instead of deadlocking.

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from medallion_defs.core.code_version import CodeVersions
 from medallion_defs.core.errors import ConfigurationError
 
 
@@ -28,13 +29,13 @@ class Scope(msgspec.Struct, frozen=True):
         since: what was fetched at this instant or later.
         file_ids: these items.
         dataset: a glob (`*`, `?`): items whose recipe gave them such a dataset.
-        current_code: items that any other code version than this one tried last.
+        current_code: items that any other code than the present tried last.
     """
 
     since: datetime | None = None
     file_ids: tuple[UUID, ...] | None = None
     dataset: str | None = None
-    current_code: str | None = None
+    current_code: CodeVersions | None = None
 
     @property
     def is_all(self) -> bool:
@@ -42,12 +43,17 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 def parse_scope(
-    scope: RunScope, since: str | None = None, file_ids: Sequence[str] = (), dataset: str | None = None, *, current_code: str | None = None
+    scope: RunScope,
+    since: str | None = None,
+    file_ids: Sequence[str] = (),
+    dataset: str | None = None,
+    *,
+    current_code: CodeVersions | None = None,
 ) -> Scope:
     """Return the part of history that a run's configuration means.
 
     Args:
-        current_code: the code version that `outdated` compares with; None where rows do not depend on one.
+        current_code: what `outdated` compares with; None where rows do not depend on a code version.
 
     Raises:
         ConfigurationError: the scope lacks its value, a value is not what it should be, or belongs to another scope.
@@ -78,13 +84,21 @@ def _refuse_strays(scope: RunScope, values: Mapping[RunScope, object]) -> None:
             )
 
 
-def _require_code(current_code: str | None) -> str:
+def _require_code(current_code: CodeVersions | None) -> CodeVersions:
     if current_code is None:
         raise ConfigurationError(
             "scope outdated is for silver: gold rows name no code version. scope all compares all of gold with what the code gives now, "
             "and writes only what differs."
         )
     return current_code
+
+
+def code_params(code: CodeVersions | None) -> dict[str, list[str] | None]:
+    """Return what `ops.present_version` needs, as query parameters; both None where no code is compared with."""
+    if code is None:
+        return {"patterns": None, "versions": None}
+    pairs = [*((like_pattern(pattern.lower()), version) for pattern, version in code.by_pattern), ("%", code.otherwise)]
+    return {"patterns": [pattern for pattern, _ in pairs], "versions": [version for _, version in pairs]}
 
 
 def like_pattern(glob: str) -> str:

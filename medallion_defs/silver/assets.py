@@ -85,7 +85,7 @@ def which_batches(
     if config.batch_id:
         yield config.batch_id
         return
-    scope = parse_scope(config.scope, config.since, config.file_ids, config.dataset, current_code=content.code_version)
+    scope = parse_scope(config.scope, config.since, config.file_ids, config.dataset, current_code=content.code)
     if partition_key is not None:
         _refuse_scope(config)
         yield claim_partition(settings, content, partition_key)
@@ -120,7 +120,7 @@ def _claim_pending(settings: Settings, content: SilverContent) -> Iterator[str]:
 def _claim(settings: Settings, content: SilverContent) -> list[Batch]:
     name = content.source.name
     with db.connect(settings, "medallion_silver") as connection:
-        return Ledger(connection).claim(name, settings.source(name), content.code_version, clock.now())
+        return Ledger(connection).claim(name, settings.source(name), content.code, clock.now())
 
 
 def _build_asset(content: SilverContent, parallelism: Parallelism) -> dg.AssetsDefinition:

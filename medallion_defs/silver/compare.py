@@ -16,6 +16,7 @@ from medallion_defs.core import db
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
+from medallion_defs.ops.scope import code_params
 from medallion_defs.silver.digest import digest_table
 from medallion_defs.silver.experiments import experiment_table, has_table, rejects_name
 from medallion_defs.silver.stage import own_columns
@@ -171,7 +172,12 @@ def _items_of(side: Side) -> sql.Composed:
 
 def _report(connection: psycopg.Connection, sides: tuple[Side, Side], place: int, rows_only: int, rows_apart: int) -> SideReport:
     side, content = sides[place], sides[place].content
-    params = {"source_type": content.source.name, "variant": content.variant, "code_version": content.code_version}
+    params = {
+        "source_type": content.source.name,
+        "variant": content.variant,
+        "code_version": content.code.digest,
+        **code_params(content.code),
+    }
     with connection.cursor(row_factory=class_row(_State)) as cursor:
         [state] = cursor.execute(QUERIES["silver_state" if side.is_silver else "experiment_state"], params).fetchall()
     digest = digest_table(connection, side.table)

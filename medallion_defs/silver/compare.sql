@@ -71,7 +71,9 @@ GROUP BY error_code ORDER BY error_code
 -- name: silver_state
 -- Items of other code than the variant's: silver as it is, is not what the variant makes of them.
 SELECT count(*) FILTER (WHERE status = 'loaded') AS items, count(*) FILTER (WHERE status IN ('dead', 'retrying')) AS failed,
-    count(*) FILTER (WHERE code_version IS DISTINCT FROM %(code_version)s) AS outdated
+    count(*) FILTER (
+        WHERE code_version IS DISTINCT FROM ops.present_version(coalesce(bronze_filename, external_id), %(patterns)s, %(versions)s)
+    ) AS outdated
 FROM ops.file_ingestions
 WHERE source_type = %(source_type)s AND silver_ingest_end_time IS NOT NULL AND bronze_can_promote
 

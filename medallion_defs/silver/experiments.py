@@ -138,7 +138,7 @@ def prepare_tables(connection: psycopg.Connection, content: VariantContent) -> N
                 f"columns (they differ in {', '.join(other)}). "
                 f"Run 'medallion variants drop {content.source.name} {content.variant}', then load it again."
             )
-        ((is_stale,),) = connection.execute(QUERIES["is_stale"], _params(content) | {"code_version": content.code_version})
+        ((is_stale,),) = connection.execute(QUERIES["is_stale"], _params(content) | {"code_version": content.code.digest})
         if is_stale:
             connection.execute(_query("empty_rows", content))
             connection.execute(_query("empty_rejects", content))
@@ -202,7 +202,7 @@ class _Load:
             raise VariantFailedError(_describe_bug(self.content, item, error)) from error
 
     def _save(self, loads: list[ItemLoad]) -> list[ItemLoad]:
-        known = _params(self.content) | {"run_id": self.run_id, "code_version": self.content.code_version}
+        known = _params(self.content) | {"run_id": self.run_id, "code_version": self.content.code.digest}
         rows = [known | asdict(load) | {"error": describe_error(load.error)["message"] if load.error else None} for load in loads]
         with self.connection.cursor() as cursor:
             cursor.executemany(QUERIES["save_load"], rows)

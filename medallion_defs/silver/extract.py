@@ -3,7 +3,6 @@
 The one entry that the engine calls per item is `open_extraction`. How a record becomes a row is `rows.py`'s.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -31,13 +30,6 @@ from medallion_defs.silver.recipes import CsvOptions, Recipe, RecipeBook, load_r
 from medallion_defs.silver.rows import Row as Row
 from medallion_defs.silver.rows import RowBuilder, Transform
 from medallion_defs.silver.text_encoding import encoding_of_label
-
-# The modules whose text decides what becomes of a file. A change in any of them re-arms failed items.
-_ENGINE_FILES = (
-    "contract.py", "text_encoding.py", "reader.py", "csv_lines.py", "csv_reader.py", "json_reader.py", "exact_json.py",
-    "numbers.py", "expressions.py", "recipes.py", "shapes.py", "rows.py", "extract.py",
-)  # fmt: skip
-_CONTENT_FILES = ("transform.py", "tables.py", "source.py")
 
 
 @dataclass(frozen=True)
@@ -90,21 +82,6 @@ def open_extraction(path: Path, parser: Parser, item: ItemFacts) -> Extraction:
         return Extraction(recipe, _read_csv(file, recipe, parser, item))
     builder = RowBuilder(parser.input_type, parser.transform, recipe, item, is_text=False)
     return Extraction(recipe, _read_json_lines(file, builder) if kind == "jsonl" else _read_json_array(file, builder))
-
-
-def code_version(source_name: str, package: str = "medallion_defs.sources") -> str:
-    """Return 16 hex digits that change when the same bytes might give other rows: the source's transform and recipes, and this engine."""
-    folder = files(f"{package}.{source_name}")
-    engine = files(__package__)
-    recipes = sorted(entry.name for entry in (folder / "recipes").iterdir() if entry.name.endswith(".yaml"))
-    parts = [(name, folder / name) for name in _CONTENT_FILES]
-    parts += [(f"recipes/{name}", folder / "recipes" / name) for name in recipes]
-    parts += [(f"silver/{name}", engine / name) for name in _ENGINE_FILES]
-    digest = hashlib.sha256(b"silver-code-version-1")
-    for name, entry in parts:
-        content = entry.read_bytes()
-        digest.update(f"\n{name} {len(content)}\n".encode() + content)
-    return digest.hexdigest()[:16]
 
 
 def _read_json_lines(file: InputFile, builder: RowBuilder) -> Iterator[Row | RejectedRecord]:

@@ -5,11 +5,9 @@ loads. The other kind, records by recipes, is `extract.py`'s.
 """
 
 import gzip
-import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
@@ -17,14 +15,11 @@ from types import ModuleType
 from medallion_defs.core.content import Source
 from medallion_defs.core.errors import ConfigurationError, TransientError
 from medallion_defs.silver.contract import EXCERPT_BYTES, FileFacts, InvalidRecord, RejectedRecord, reject
-from medallion_defs.silver.extract import Extraction, Parser, Row, code_version, load_parser
+from medallion_defs.silver.extract import Extraction, Parser, Row, load_parser
 from medallion_defs.silver.reader import UnreadableFileError
 from medallion_defs.silver.recipes import Recipe
 
 ReadFile = Callable[[Path, FileFacts], Row]
-
-_ENGINE_FILES = ("contract.py", "file_parser.py")
-_CONTENT_FILES = ("transform.py", "tables.py", "source.py")
 
 
 @dataclass(frozen=True)
@@ -68,20 +63,6 @@ def open_file(path: Path, parser: FileParser, item: FileFacts) -> Extraction:
     While it is read, `records` may raise `UnreadableFileError` or `TransientError`.
     """
     return Extraction(parser.recipe, _read(path, parser, item))
-
-
-def parser_code_version(parser: Parser | FileParser, package: str = "medallion_defs.sources") -> str:
-    """Return 16 hex digits that change when the same bytes might give other rows, whatever the kind of the source."""
-    if isinstance(parser, Parser):
-        return code_version(parser.source_name, package)
-    folder, engine = files(f"{package}.{parser.source_name}"), files(__package__)
-    parts = [(name, (folder / name).read_bytes()) for name in _CONTENT_FILES]
-    parts += [(f"silver/{name}", (engine / name).read_bytes()) for name in _ENGINE_FILES]
-    parts += [(f"library {name}", version(name).encode()) for name in parser.libraries]
-    digest = hashlib.sha256(b"silver-file-code-version-1")
-    for name, content in parts:
-        digest.update(f"\n{name} {len(content)}\n".encode() + content)
-    return digest.hexdigest()[:16]
 
 
 def _read(path: Path, parser: FileParser, item: FileFacts) -> Iterator[Row | RejectedRecord]:

@@ -7,6 +7,7 @@ are loaded one by one, so that only the culprit fails. The load runs in a child 
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from uuid import UUID
 
 import msgspec
@@ -14,6 +15,7 @@ import psycopg
 from sqlalchemy import Table
 
 from medallion_defs.core import clock, db
+from medallion_defs.core.code_version import CodeVersions
 from medallion_defs.core.content import Source
 from medallion_defs.core.errors import MedallionError, TerminalError, TransientError, UnexpectedError
 from medallion_defs.core.isolation import Note
@@ -25,9 +27,10 @@ from medallion_defs.ops.file_ingestion import DatasetIngestion, RowCounts
 from medallion_defs.ops.item import ITEM_FILE, Artifact, decode_item
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.ops.ledger_values import LedgerFilter
+from medallion_defs.silver.code import versions_of
 from medallion_defs.silver.contract import FileFacts, ItemFacts, RejectedRecord
 from medallion_defs.silver.extract import Extraction, Parser, Row, open_extraction
-from medallion_defs.silver.file_parser import FileParser, open_file, parser_code_version
+from medallion_defs.silver.file_parser import FileParser, open_file
 from medallion_defs.silver.loader import ItemLoad, classify_database_error, load_items
 from medallion_defs.silver.recipes import Recipe
 from medallion_defs.silver.supervision import Supervised
@@ -55,10 +58,10 @@ class SilverContent:
     table: Table
     parser: Parser | FileParser
 
-    @property
-    def code_version(self) -> str:
-        """Changes when the same bytes might give other rows; failed items are then tried again."""
-        return parser_code_version(self.parser)
+    @cached_property
+    def code(self) -> CodeVersions:
+        """The versions that change when the same bytes might give other rows; failed items are then tried again."""
+        return versions_of(self.parser, self.table)
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def load_batch(
     try:
         with db.connect(settings, "medallion_silver", autocommit=True) as connection:
             ledger = Ledger(connection)
-            items = ledger.start_batch(batch_id, run_id, content.code_version, options, clock.now())
+            items = ledger.start_batch(batch_id, run_id, content.code, options, clock.now())
             if not items:
                 return LoadReport([], timer.seconds)
 

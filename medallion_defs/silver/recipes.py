@@ -6,7 +6,6 @@ their little language, docs/reference/recipes.md their reference.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from importlib.resources.abc import Traversable
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -15,6 +14,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from medallion_defs.core.code_version import bare_name, fits
 from medallion_defs.core.errors import ConfigurationError, TerminalError, describe_invalid
 from medallion_defs.core.unique_keys import UniqueKeyLoader
 from medallion_defs.silver.expressions import RECORD_FACTS, Expression, compile_expression
@@ -22,7 +22,7 @@ from medallion_defs.silver.numbers import NUMBER_STYLES, NumberStyle
 from medallion_defs.silver.text_encoding import encoding_of_label
 
 Format = Literal["csv", "jsonl", "json"]
-_FORMATS: dict[str, Format] = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
+FORMATS: dict[str, Format] = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 NonEmpty = Annotated[str, Field(min_length=1)]
 
@@ -108,7 +108,7 @@ class Recipe(BaseModel):
     def _compile(self) -> "Recipe":
         if self.attributes and not self.columns:
             raise ValueError("'attributes' needs 'columns': a canonical recipe maps nothing")
-        if self.csv is None and "csv" in {self.format or _FORMATS.get(PurePosixPath(name).suffix) for name in self.files}:
+        if self.csv is None and "csv" in {self.format or FORMATS.get(PurePosixPath(name).suffix) for name in self.files}:
             raise ValueError("csv: is needed for CSV files; give at least csv.header, a cell of the header row")
         tables = {name: {text: result for result, texts in table.items() for text in texts} for name, table in self.lookups.items()}
         self._columns = {style: _compile_all("columns", self.columns, tables, style) for style in NUMBER_STYLES}
@@ -147,8 +147,7 @@ class Recipe(BaseModel):
 
     def matches(self, filename: str) -> bool:
         """True when a pattern fits the file's bare name."""
-        bare = bare_name(filename)
-        return any(fnmatchcase(bare, pattern.lower()) for pattern in self.files)
+        return any(fits(filename, pattern) for pattern in self.files)
 
     def format_of(self, filename: str) -> Format:
         """Return the format: the recipe's, else the extension's.
@@ -156,7 +155,7 @@ class Recipe(BaseModel):
         Raises:
             ConfigurationError: the recipe names none and the extension says nothing.
         """
-        found = self.format or _FORMATS.get(PurePosixPath(bare_name(filename)).suffix)
+        found = self.format or FORMATS.get(PurePosixPath(bare_name(filename)).suffix)
         if found is None:
             raise ConfigurationError(
                 f"{filename}: neither recipe {self.name} nor the extension says a format. Add 'format:' to the recipe."
@@ -233,8 +232,3 @@ def _compile_all(
         except ValueError as error:
             raise ValueError(f"{key}.{name}: {error}") from error
     return made
-
-
-def bare_name(filename: str) -> str:
-    """Return the file's name without folders and `.gz`, in lower case."""
-    return PurePosixPath(filename).name.lower().removesuffix(".gz")

@@ -54,7 +54,7 @@ def _build_asset(content: VariantContent, used: VariantContent) -> dg.AssetsDefi
     def variant_asset(context: dg.AssetExecutionContext, config: VariantConfig) -> dg.MaterializeResult[None]:
         settings: Settings = context.resources.settings
         # Pending and outdated are what a run takes of all items anyway: what the present code has not loaded.
-        scope = parse_scope(config.scope, config.since, config.file_ids, config.dataset, current_code=content.code_version)
+        scope = parse_scope(config.scope, config.since, config.file_ids, config.dataset, current_code=content.code)
         chunks = []
         for chunk in run_variant(settings, content, scope, context.run.run_id):
             chunks.append(chunk)

@@ -6,10 +6,10 @@ the same for all. What is done with a variant beside silver is in `experiments.p
 `sources.<name>.variant`.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -17,11 +17,12 @@ from types import ModuleType
 
 from sqlalchemy import Table
 
+from medallion_defs.core.code_version import CodeVersions
 from medallion_defs.core.content import Broken, Source, leaving_out
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.silver.contract import FileFacts
 from medallion_defs.silver.extract import Parser, Row
-from medallion_defs.silver.file_parser import FileParser, parser_code_version, recipe_for_all
+from medallion_defs.silver.file_parser import FileParser, recipe_for_all
 from medallion_defs.silver.load_run import SilverContent
 from medallion_defs.silver.recipes import load_recipes
 
@@ -38,31 +39,20 @@ class VariantContent(SilverContent):
     Attributes:
         variant: its name; `a` is `transform.py`.
         title: the first line of the module's docstring.
-        package: where the source's folder is.
     """
 
     variant: str
     title: str
-    package: str
-
-    @property
-    def code_version(self) -> str:
-        """As of every source; with another variant than `a` it changes with the text of that variant, too."""
-        version = parser_code_version(self.parser, self.package)
-        if self.variant == DEFAULT_VARIANT:
-            return version
-        text = (files(f"{self.package}.{self.source.name}") / _FOLDER / f"{self.variant}.py").read_bytes()
-        return hashlib.sha256(f"silver-variant-1\n{version} {self.variant} {len(text)}\n".encode() + text).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class MisconfiguredContent(SilverContent):
-    """A source that cannot be worked on. Whatever would asks for the code version first, in the sensor, a run or a command."""
+    """A source that cannot be worked on. Whatever would asks for the code versions first, in the sensor, a run or a command."""
 
     why: str
 
-    @property
-    def code_version(self) -> str:
+    @cached_property
+    def code(self) -> CodeVersions:
         raise ConfigurationError(self.why)
 
     @classmethod
@@ -142,7 +132,7 @@ def _load_variant(default: SilverContent, name: str, package: str) -> VariantCon
     module = import_module(f"{folder}.transform" if name == DEFAULT_VARIANT else f"{folder}.{_FOLDER}.{name}")
     title = (module.__doc__ or "").strip().partition("\n")[0]
     parser = default.parser if name == DEFAULT_VARIANT else _variant_parser(default.parser, module, folder)
-    return VariantContent(default.source, default.table, parser, name, title, package)
+    return VariantContent(default.source, default.table, parser, name, title)
 
 
 def _variant_parser(default: Parser | FileParser, module: ModuleType, folder: str) -> Parser | FileParser:

@@ -17,7 +17,7 @@ from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer, stage_timing
 from medallion_defs.genai.report import BatchReport, describe_report
 from medallion_defs.labeling.assets.tasks import TASKS_TAG
-from medallion_defs.labeling.models.answers import SOURCE_TYPES, code_version, read_ledger_batch
+from medallion_defs.labeling.models.answers import SOURCE_TYPES, code_of, read_ledger_batch
 from medallion_defs.labeling.registry import Task
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.hand_out import Tick, request_for, waiting_batches
@@ -92,7 +92,7 @@ def _claim_all(settings: Settings, tasks: Mapping[str, Task]) -> Iterator[tuple[
         claimed = True
         while claimed:
             with db.connect(settings, "medallion_gold") as connection:
-                batches = Ledger(connection).claim(source_type, settings.source(source_type), code_version(tasks), clock.now())
+                batches = Ledger(connection).claim(source_type, settings.source(source_type), code_of(tasks), clock.now())
             yield from ((source_type, batch.batch_id) for batch in batches)
             claimed = bool(batches)
 
@@ -142,7 +142,7 @@ def _build_sensor(tasks: Mapping[str, Task]) -> dg.SensorDefinition:
         settings: Settings = context.resources.settings
         with db.connect(settings, "medallion_gold") as connection:
             ticks = [
-                Tick(context, connection, name, settings.source(name), code_version(tasks), _NODE, layer="answers") for name in SOURCE_TYPES
+                Tick(context, connection, name, settings.source(name), code_of(tasks), _NODE, layer="answers") for name in SOURCE_TYPES
             ]
             requests = [request_for(tick, batch, source_type=tick.name) for tick in ticks for batch in waiting_batches(tick, tick.options)]
         return dg.SensorResult(run_requests=requests, skip_reason=None if requests else "answers: nothing to read")

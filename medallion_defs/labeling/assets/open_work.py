@@ -115,7 +115,9 @@ def _read_feeds(connection: psycopg.Connection, tasks: Sequence[Task]) -> dict[s
 
 
 def _read_states(connection: psycopg.Connection, tasks: Sequence[Task]) -> list[States]:
-    values = {"task_keys": [task.task_key for task in tasks], "code_versions": [task.code_version for task in tasks]}
+    # What failed of a task that asks a model is never armed again by new code alone.
+    versions = [None if task.spec.model else task.code_version for task in tasks]
+    values = {"task_keys": [task.task_key for task in tasks], "code_versions": versions}
     return [States(*row) for row in connection.execute(_SQL["read_states"], values)]
 
 

@@ -15,6 +15,7 @@ import dagster as dg
 from pydantic import Field
 
 from medallion_defs.core import markdown
+from medallion_defs.core.code_version import CodeVersions
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer, stage_timing
 from medallion_defs.labeling import runner
@@ -172,7 +173,7 @@ def _plan(context: dg.OpExecutionContext, task: Task, config: PlanConfig) -> Pla
     timer, redone = Timer(), 0
     if config.scope is not TaskScope.pending:
         before = parse_time("before", config.before) if config.before else first_requested_at(context.instance, context.run)
-        scope = parse_scope(RunScope[config.scope.name], config.since, config.file_ids, current_code=task.code_version)
+        scope = parse_scope(RunScope[config.scope.name], config.since, config.file_ids, current_code=CodeVersions((), task.code_version))
         context.log.info(f"To do the rest after a stop, launch this again with before: {before.isoformat()}")
         redone = runner.backfill(settings, task, scope, before)
     report = runner.plan(settings, task, config.limit)

@@ -89,9 +89,7 @@ def plan_task(connection: psycopg.Connection, task: Task, limit: int | None = No
     """
     with connection.transaction(force_rollback=True) if dry_run else nullcontext():
         profiles = register_profiles(connection, task)
-        with connection.transaction():
-            values = {"task_key": task.task_key, "code_version": task.code_version}
-            rearmed = connection.execute(_SQL["rearm_outdated"], values).rowcount
+        rearmed = 0 if task.spec.model else _rearm(connection, task)
         planned = _plan_prompts(connection, task.spec, profiles.active, limit)
         batched = sum(_make_batches(connection, task.spec, profiles.active, limit))
     with connection.transaction():
@@ -133,8 +131,9 @@ def count_redo(connection: psycopg.Connection, task_key: str, scope: Scope, befo
 def _redo_values(task_key: str, scope: Scope, before: datetime) -> dict[str, object]:
     if scope.dataset is not None:
         raise ConfigurationError("Tasks know no dataset: narrow a backfill by task, since, file_ids or outdated.")
+    code = None if scope.current_code is None else scope.current_code.otherwise
     file_ids = None if scope.file_ids is None else list(scope.file_ids)
-    return {"task_key": task_key, "before": before, "since": scope.since, "file_ids": file_ids, "current_code": scope.current_code}
+    return {"task_key": task_key, "before": before, "since": scope.since, "file_ids": file_ids, "current_code": code}
 
 
 def requeue_tasks(
@@ -172,6 +171,13 @@ def whole_positions(candidates: Sequence[Candidate], limit: int) -> Sequence[Can
         return candidates
     last = candidates[-1].change_seq
     return [candidate for candidate in candidates if candidate.change_seq < last]
+
+
+def _rearm(connection: psycopg.Connection, task: Task) -> int:
+    """Arm again what failed under other code. Not of a task that asks a model: new code must not spend money by itself."""
+    with connection.transaction():
+        values = {"task_key": task.task_key, "code_version": task.code_version}
+        return connection.execute(_SQL["rearm_outdated"], values).rowcount
 
 
 def _plan_prompts(connection: psycopg.Connection, spec: TaskSpec, prompt_ids: Sequence[str], limit: int | None) -> int:

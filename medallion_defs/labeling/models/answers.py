@@ -18,12 +18,13 @@ import msgspec
 import psycopg
 
 from medallion_defs.core import clock, db
+from medallion_defs.core.code_version import CodeVersions, make_version
 from medallion_defs.core.errors import MedallionError, TerminalError, TransientError
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
-from medallion_defs.genai.answers import Problem, decode_object
+from medallion_defs.genai.answers import PARSING, Problem, decode_object
 from medallion_defs.genai.bill import Bill
-from medallion_defs.genai.match import Matched, Matching, find_repeated
+from medallion_defs.genai.match import MATCHING, Matched, Matching, find_repeated
 from medallion_defs.genai.report import BatchReport, RecordFailure
 from medallion_defs.genai.requests import RESPONSES_FILE
 from medallion_defs.genai.state import BatchState, Failure, GenaiBatch, RequestRecord
@@ -117,7 +118,7 @@ def read_ledger_batch(settings: Settings, tasks: Mapping[str, Task], source_type
     with db.connect(settings, "medallion_gold", autocommit=True) as connection:
         options = settings.source(source_type)
         ledger, reports = Ledger(connection), []
-        for item in ledger.start_batch(batch_id, run_id, code_version(tasks), options, clock.now()):
+        for item in ledger.start_batch(batch_id, run_id, code_of(tasks), options, clock.now()):
             try:
                 with connection.transaction():
                     report = _Answers(connection, settings, tasks, item.external_id, str(item.bronze_path), run_id).settle()
@@ -188,9 +189,12 @@ def give_up(connection: psycopg.Connection, batch: GenaiBatch, error: str | None
     return settled or Decimal(0)
 
 
-def code_version(tasks: Mapping[str, Task]) -> str:
-    """Return what a failed item's parsing depended on: another version arms it again."""
-    return "-".join(task.code_version[:8] for task in tasks.values() if task.spec.model is not None)
+def code_of(tasks: Mapping[str, Task]) -> CodeVersions:
+    """Return what a failed item's parsing depends on, by the task that asked: another version arms it again."""
+    asking = [task for task in tasks.values() if task.spec.model is not None]
+    # A batch is named after its task.
+    by_pattern = tuple((f"{task.task_key}-*", make_version("answers", MATCHING, PARSING, task.code_version)) for task in asking)
+    return CodeVersions(by_pattern, otherwise=make_version("no task"))
 
 
 @dataclass

@@ -56,32 +56,40 @@ def test_a_folder_is_a_task_and_dependencies_come_first(folder: Path) -> None:
         find_task(tasks, "c.x")
 
 
-def test_the_code_version_follows_the_code_and_nothing_else(folder: Path) -> None:
+def test_the_code_version_follows_the_code_that_is_used_and_nothing_else(folder: Path) -> None:
     task = write_task(folder, "a_b", "a.b")
     first = load_tasks(PACKAGE)["a.b"].code_version
     (task / "README.md").write_text("words")
-    assert load_tasks(PACKAGE)["a.b"].code_version == first
     (task / "helper.py").write_text("x = 1")
+    assert load_tasks(PACKAGE)["a.b"].code_version == first
+    (task / "task.py").write_text((task / "task.py").read_text().replace("text: str", "text: str | None"))
     assert load_tasks(PACKAGE)["a.b"].code_version != first
 
 
-@pytest.mark.parametrize("imports", ["from sources_of_a_test.notes.files import x", "from sources_of_a_test.notes import files"])
-def test_the_code_version_follows_what_the_task_imports_of_a_source(folder: Path, monkeypatch: pytest.MonkeyPatch, imports: str) -> None:
-    source = folder.parent / "sources_of_a_test" / "notes"
-    source.mkdir(parents=True)
-    (source / "files.py").write_text("x = 1")
-    (source / "fetch.py").write_text("")
-    monkeypatch.setattr("medallion_defs.labeling.registry._SOURCES", "sources_of_a_test.")
-    task = write_task(folder, "a_b", "a.b")
-    with (task / "task.py").open("a") as file:
-        file.write(f"\n{imports}\n")
-
-    versions = [load_tasks(PACKAGE)["a.b"].code_version]
-    for name, content in (("fetch.py", "x = 1"), ("files.py", "x = 2"), ("files.sql", "SELECT 1"), ("files.sql", "SELECT 2")):
-        (source / name).write_text(content)
+@pytest.mark.parametrize(
+    ("imports", "use"),
+    [(f"from {PACKAGE}.notes_files import x", "x"), (f"from {PACKAGE} import notes_files", "notes_files.x")],
+)
+def test_the_code_version_follows_what_the_task_uses_of_other_content(folder: Path, imports: str, use: str) -> None:
+    write_task(folder, "a_b", "a.b")
+    shared = folder / "notes_files.py"
+    shared.write_text('x = "words.sql"\n')
+    task = folder / "a_b" / "task.py"
+    task.write_text(f"{imports}\n" + task.read_text().replace('title="t"', f"title={use}"))
+    versions = []
+    for name, content in (
+        ("fetch.py", "x = 1"),
+        ("notes_files.py", '"""Words."""\n\nx = "words.sql"  # why\n'),
+        ("words.sql", "SELECT 1"),
+        ("words.sql", "-- why\nSELECT\n  1"),
+        ("words.sql", "SELECT 2"),
+        ("notes_files.py", 'x = "word.sql"'),
+    ):
+        (folder / name).write_text(content)
         versions.append(load_tasks(PACKAGE)["a.b"].code_version)
-    assert versions[0] == versions[1], "the task does not import the fetcher"
-    assert len(set(versions)) == 4
+    none, comment, query, layout, other_query, other = versions
+    assert (none, query) == (comment, layout)
+    assert len({none, query, other_query, other}) == 4
 
 
 @pytest.mark.parametrize(

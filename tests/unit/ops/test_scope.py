@@ -5,9 +5,11 @@ from uuid import UUID
 
 import pytest
 
+from medallion_defs.core.code_version import CodeVersions
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.ops.scope import RunScope, Scope, parse_scope
 
+CODE = CodeVersions((), "v2")
 ID = "2df9d9f6-1fb0-8efb-87c3-f8507ca217c4"
 
 
@@ -16,7 +18,7 @@ def test_each_scope_means_its_part_of_history() -> None:
     assert parse_scope(RunScope.since, "2026-11-01T00:00:00+00:00", []) == Scope(since=datetime(2026, 11, 1, tzinfo=UTC))
     assert parse_scope(RunScope.file_ids, None, [ID]) == Scope(file_ids=(UUID(ID),))
     assert parse_scope(RunScope.dataset, dataset="fhv_*") == Scope(dataset="fhv_*")
-    assert parse_scope(RunScope.outdated, current_code="v2") == Scope(current_code="v2")
+    assert parse_scope(RunScope.outdated, current_code=CODE) == Scope(current_code=CODE)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def test_a_scope_without_a_proper_value_is_refused(scope: RunScope, since: str |
 @pytest.mark.parametrize("scope", [RunScope.pending, RunScope.all, RunScope.outdated])
 def test_a_value_of_another_scope_is_refused_instead_of_ignored(scope: RunScope) -> None:
     with pytest.raises(ConfigurationError, match="Set scope: since, or leave 'since' out"):
-        parse_scope(scope, "2026-11-01T00:00:00+00:00", current_code="v2")
+        parse_scope(scope, "2026-11-01T00:00:00+00:00", current_code=CODE)
 
 
 def test_a_dataset_and_a_code_version_must_be_there() -> None:
