@@ -229,7 +229,7 @@ def load(settings: Settings) -> float:
     def work() -> None:
         while True:
             with db.connect(settings, "medallion_silver") as connection:
-                batches = Ledger(connection).claim(SOURCE.name, options, content.code_version, clock.now())
+                batches = Ledger(connection).claim(SOURCE.name, options, content.code, clock.now())
             if not batches:
                 return
             for batch in batches:

@@ -85,7 +85,7 @@ def claim(settings: Settings, item: BronzeItem) -> str:
     with psycopg.connect(settings.require_database_url()) as connection:
         connection.execute("TRUNCATE silver.driver_events, silver.rejected_rows, ops.file_ingestions")
         Ledger(connection).register_published([DatasetIngestion.published(item, at)])
-        (batch,) = Ledger(connection).claim("driver_events", SourceSettings(max_bytes=2**40), CONTENT.code_version, at)
+        (batch,) = Ledger(connection).claim("driver_events", SourceSettings(max_bytes=2**40), CONTENT.code, at)
     return batch.batch_id
 
 

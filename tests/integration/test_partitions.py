@@ -169,7 +169,7 @@ def test_an_item_whose_run_was_killed_comes_again_with_the_same_partition(
     killed = home.create_run_for_job(BY_ITEM.resolve_job_def("silver_driver_events"), tags=dict(request.tags))
     batch_id = request.run_config["ops"]["silver__driver_events"]["config"]["batch_id"]
     with psycopg.connect(str(by_item.database_url)) as worker:
-        assert Ledger(worker).start_batch(batch_id, killed.run_id, CONTENT.code_version, by_item.source(NAME), clock.now())
+        assert Ledger(worker).start_batch(batch_id, killed.run_id, CONTENT.code, by_item.source(NAME), clock.now())
         home.report_run_failed(killed)
         assert tick(by_item, home)[0] == []  # Dagster says that it ended, the database that its worker lives
         assert statuses(db) == {"a.jsonl": "claimed"}

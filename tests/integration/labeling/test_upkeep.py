@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from medallion_defs.core import clock
+from medallion_defs.core.code_version import CodeVersions
 from medallion_defs.core.errors import ConfigurationError, TerminalError
 from medallion_defs.core.settings import Settings
 from medallion_defs.labeling import runner
@@ -93,9 +94,9 @@ def test_a_backfill_keeps_the_old_result_until_the_new_one_is_there(notes: psyco
     put_notes(notes, "hello", "world")
     runner.run(settings, shout_task())
     before = clock.now() + timedelta(minutes=1)
-    assert runner.backfill(settings, shout_task(), Scope(current_code="v1"), before) == 0
+    assert runner.backfill(settings, shout_task(), Scope(current_code=CodeVersions((), "v1")), before) == 0
     assert runner.backfill(settings, shout_task(), Scope(since=before), before) == 0
-    assert runner.backfill(settings, shout_task(), Scope(current_code="v2"), before) == 2
+    assert runner.backfill(settings, shout_task(), Scope(current_code=CodeVersions((), "v2")), before) == 2
     assert outputs(notes)["n0"]["text"] == "HELLO"
     changed = shout_task(louder, code_version="v2")
     report = runner.run(settings, changed)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from medallion_defs.core.code_version import CodeVersions
 from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.ops.endings import Ending
@@ -393,9 +394,9 @@ def test_reprocessing_can_be_narrowed_by_dataset_and_by_code_version(db: psycopg
     db.execute("UPDATE ops.file_ingestions SET dataset = 'fhv_dispatch' WHERE external_id IN ('a.csv', 'b.csv')")
     db.execute("UPDATE ops.file_ingestions SET dataset = 'fhvxdispatch', code_version = 'v0' WHERE external_id = 'c.csv'")
     db.commit()
-    for scope, items in ((Scope(dataset="fhv_*"), 2), (Scope(dataset="*dispatch"), 3), (Scope(current_code="v1"), 1)):
+    for scope, items in ((Scope(dataset="fhv_*"), 2), (Scope(dataset="*dispatch"), 3), (Scope(current_code=CodeVersions((), "v1")), 1)):
         assert ledger.count_done(SOURCE, scope, NOON + HOUR).items == items
-    assert ledger.claim_done(SOURCE, Scope(current_code="v1"), NOON + HOUR, SETTINGS, NOON + HOUR) is not None
+    assert ledger.claim_done(SOURCE, Scope(current_code=CodeVersions((), "v1")), NOON + HOUR, SETTINGS, NOON + HOUR) is not None
     assert statuses(db) == {"a.csv": "loaded", "b.csv": "loaded", "c.csv": "claimed"}
 
 
