@@ -175,7 +175,7 @@ def test_a_person_who_terminates_a_run_costs_its_items_nothing_however_often(
         run = instance.create_run_for_job(silver.defs.resolve_job_def("silver_driver_events"), tags=dict(request.tags))
         batch_id = request.run_config["ops"]["silver__driver_events"]["config"]["batch_id"]
         with psycopg.connect(settings.require_database_url()) as worker:
-            Ledger(worker).start_batch(batch_id, run.run_id, content.code_version, settings.source("driver_events"), clock.now())
+            Ledger(worker).start_batch(batch_id, run.run_id, content.code, settings.source("driver_events"), clock.now())
         instance.report_run_canceling(run)
         instance.report_run_canceled(run)
         assert tick(silver.defs, "discover_driver_events", settings, instance)[0] == []  # takes it back

@@ -103,7 +103,7 @@ def publish_with(settings: Settings, word: str) -> None:
 
 def claim(settings: Settings) -> list[str]:
     with psycopg.connect(settings.require_database_url()) as connection:
-        batches = Ledger(connection).claim("articles", settings.source("articles"), CONTENT.code_version, clock.now())
+        batches = Ledger(connection).claim("articles", settings.source("articles"), CONTENT.code, clock.now())
     return [batch.batch_id for batch in batches]
 
 
