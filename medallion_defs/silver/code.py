@@ -19,7 +19,7 @@ from medallion_defs.silver.recipes import FORMATS, Recipe
 from medallion_defs.silver.stage import own_columns
 
 FIRST_READING: Mapping[str, int] = MappingProxyType({"csv": 1, "jsonl": 1, "json": 1, "file": 1})
-READING: Mapping[str, int] = MappingProxyType({"csv": 1, "jsonl": 1, "json": 1, "file": 1})
+READING: Mapping[str, int] = MappingProxyType({"csv": 2, "jsonl": 2, "json": 2, "file": 1})
 # What decides which files a recipe is for, and words for people.
 _NOT_READING = {"description", "files", "priority"}
 
