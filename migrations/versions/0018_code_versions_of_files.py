@@ -111,6 +111,7 @@ def _of_sources() -> dict[str, CodeVersions]:
     for content in load_contents():
         name = content.source.name
         try:
+            _ = content.code  # says why where the source cannot be used
             found[name] = _as_of_the_last_release(name, versions_of(content.parser, content.table, FIRST_READING))
         except MedallionError as error:
             _LOG.warning("The code versions of %s stay as they are; its items count as outdated: %s", name, error)
