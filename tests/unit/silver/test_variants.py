@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import medallion_defs.sources
+from medallion_defs.core.content import Broken
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.silver.code import versions_of
 from medallion_defs.silver.extract import Parser, load_parser
@@ -31,10 +32,10 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-def load(package: str = PACKAGE) -> dict[str, VariantContent]:
+def load(package: str = PACKAGE, broken: list[Broken] | None = None) -> dict[str, VariantContent]:
     folder = f"{package}.driver_events"
     facts, tables, transform = (import_module(f"{folder}.{name}") for name in ("source", "tables", "transform"))
-    return load_variants(SilverContent(facts.SOURCE, tables.TABLE, load_parser(transform)), package)
+    return load_variants(SilverContent(facts.SOURCE, tables.TABLE, load_parser(transform)), package, broken)
 
 
 def test_transform_py_is_variant_a_and_every_file_in_variants_is_one_more(source: Path) -> None:
@@ -78,17 +79,19 @@ def test_a_name_that_cannot_be_a_variant_is_refused(source: Path, name: str) -> 
         load()
 
 
-def test_a_module_that_is_no_transform_is_refused(source: Path) -> None:
+def test_a_module_that_is_no_transform_is_left_out(source: Path) -> None:
     (source / "variants" / "c.py").write_text('"""Nothing."""\n', encoding="utf-8")
-    with pytest.raises(ConfigurationError, match=r"variants\.c has no Input and no transform"):
-        load()
+    broken: list[Broken] = []
+    assert "c" not in load(broken=broken)
+    assert "variants.c has no Input and no transform" in broken[0].sentence
 
 
-def test_an_input_that_lacks_a_field_of_a_recipe_is_refused(source: Path) -> None:
+def test_an_input_that_lacks_a_field_of_a_recipe_is_left_out(source: Path) -> None:
     text = "import msgspec\n\nclass Input(msgspec.Struct):\n    event_id: str\n\ndef transform(record, item):\n    return ()\n"
     (source / "variants" / "c.py").write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="Input has no field"):
-        load()
+    broken: list[Broken] = []
+    assert "c" not in load(broken=broken)
+    assert "Input has no field" in broken[0].sentence
 
 
 def test_an_unknown_variant_is_one_sentence_that_names_those_there_are() -> None:
