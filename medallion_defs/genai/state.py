@@ -128,6 +128,42 @@ class DayCost(msgspec.Struct, frozen=True):
     reserved_usd: Decimal
 
 
+class Half(msgspec.Struct, frozen=True):
+    """One of the two batches that a batch is cut into."""
+
+    batch_id: str
+    fingerprint: str
+    record_keys: Sequence[str]
+
+
+class Room(msgspec.Struct, frozen=True):
+    """What a cap leaves for today. `committed_usd`: what is spent today, or still reserved."""
+
+    setting: str
+    cap_usd: Decimal
+    committed_usd: Decimal
+
+    @property
+    def usd(self) -> Decimal:
+        return self.cap_usd - self.committed_usd
+
+    def less(self, usd: Decimal) -> "Room":
+        """Return what is left once `usd` are reserved as well."""
+        return Room(self.setting, self.cap_usd, self.committed_usd + usd)
+
+    def refusal(self, usd: Decimal) -> BudgetReachedError:
+        """Return why a request that may cost `usd` is not asked."""
+        if usd > self.cap_usd:
+            return BudgetReachedError(
+                f"{self.setting} is {self.cap_usd} USD, and one request may cost {usd:.6f} USD: it can never be asked. Raise the cap in "
+                "medallion.yaml, or lower maxOutputTokens in the prompt profile."
+            )
+        return BudgetReachedError(
+            f"{self.setting} is {self.cap_usd} USD: {self.committed_usd:.6f} USD are spent today or still reserved, and the next "
+            f"request may cost {usd:.6f} USD. It waits for tomorrow, or for a higher cap in medallion.yaml."
+        )
+
+
 class BatchState:
     """The transport's tables over one connection. What it raises besides the documented is psycopg's."""
 
@@ -136,17 +172,14 @@ class BatchState:
 
     # -- before anything is sent -----------------------------------------------------------------------------------
 
-    def check_budget(self, task_key: str, usd: Decimal, settings: GenaiSettings, at: datetime) -> None:
-        """Make sure that `usd` more stays within the caps of the day. Holds off other checks until the transaction ends.
-
-        Raises:
-            BudgetReachedError: it does not.
-        """
+    def read_room(self, task_key: str, settings: GenaiSettings, at: datetime) -> "Room":
+        """Return what the narrower cap of the task leaves for today. Holds off other reservations until the transaction ends."""
         self.lock_budget()
         all_usd, task_usd = self.read_committed(task_key, at)
-        _check_cap("genai.max_usd_per_day", all_usd, usd, settings.max_usd_per_day)
+        rooms = [Room("genai.max_usd_per_day", settings.max_usd_per_day, all_usd)]
         if task_key in settings.max_usd_per_task:
-            _check_cap(f"genai.max_usd_per_task.{task_key}", task_usd, usd, settings.max_usd_per_task[task_key])
+            rooms.append(Room(f"genai.max_usd_per_task.{task_key}", settings.max_usd_per_task[task_key], task_usd))
+        return min(rooms, key=lambda room: room.usd)
 
     def read_committed(self, task_key: str, at: datetime) -> tuple[Decimal, Decimal]:
         """Return the dollars that are spent on the day or still reserved, of all tasks and of one."""
@@ -210,9 +243,9 @@ class BatchState:
         """A create call over `input_file`, or online calls, follow. Commit before they are made."""
         self._move("mark_submitting", batch_id, input_file=input_file, at=at)
 
-    def mark_refused(self, batch_id: str, error: str, retry_at: datetime, at: datetime) -> None:
+    def mark_refused(self, batch_id: str, at: datetime) -> None:
         """The provider refused: there is no job, and the batch can be sent again."""
-        self._move("mark_refused", batch_id, error=error, retry_at=retry_at, at=at)
+        self._move("mark_refused", batch_id, at=at)
 
     def postpone(self, batch_id: str, error: str, retry_at: datetime, at: datetime) -> None:
         """Something before the create call failed; what is known of a job stays as it was."""
@@ -242,6 +275,16 @@ class BatchState:
     def resume(self, batch_id: str, status: Literal["active", "ended"], at: datetime) -> None:
         """Look again at a batch that was held: at its job, or only at the answers that are on the disk."""
         self._move("resume", batch_id, status=status, at=at)
+
+    def cut(self, batch: GenaiBatch, halves: Iterable[Half], error: str, at: datetime) -> None:
+        """Let two reserved batches take the place, the records and the dollars of one that the provider has not."""
+        with self._connection.transaction():
+            for half in halves:
+                shared = {"whole": batch.batch_id, "record_keys": list(half.record_keys), "at": at}
+                params = {"batch_id": half.batch_id, "fingerprint": half.fingerprint, **shared}
+                self._connection.execute(_query("insert_half"), params)
+                self._connection.execute(_query("move_records"), params)
+            self.give_up(batch.batch_id, batch.status, None, error, at)
 
     def hurry(self, batch_id: str, at: datetime) -> None:
         """Let the deadline be now: the job is to be cancelled."""
@@ -318,14 +361,6 @@ def _storable(value: Any) -> Any:
     if isinstance(value, Mapping):
         return Jsonb(value, dumps=lambda json_value: _NUL.sub(r"\1", json.dumps(json_value)))
     return value.replace("\0", "") if isinstance(value, str) else value
-
-
-def _check_cap(name: str, committed: Decimal, more: Decimal, cap: Decimal) -> None:
-    if committed + more > cap:
-        raise BudgetReachedError(
-            f"{name} is {cap} USD: {committed:.4f} USD are spent or reserved today, and this batch may cost {more:.4f} USD. "
-            "It waits for tomorrow, or for a higher cap in medallion.yaml."
-        )
 
 
 @cache

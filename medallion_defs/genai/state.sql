@@ -24,6 +24,21 @@ VALUES (
     %(batch_id)s, 'reserved', %(mode)s, %(task_key)s, %(prompt_id)s, %(tasks_batch_id)s, %(model)s, %(fingerprint)s, %(request_count)s,
     %(estimated_tokens)s, %(reserved_usd)s, %(deadline_at)s, %(at)s, %(at)s)
 
+-- name: insert_half
+INSERT INTO ops.active_batches (
+    batch_id, status, mode, task_key, prompt_id, tasks_batch_id, model, fingerprint, request_count, estimated_tokens, reserved_usd,
+    deadline_at, created_at, updated_at)
+SELECT %(batch_id)s, 'reserved', mode, task_key, prompt_id, tasks_batch_id, model, %(fingerprint)s, records,
+       estimated_tokens * records / request_count, reserved_usd * records / request_count, deadline_at, created_at, %(at)s
+FROM ops.active_batches, cardinality(%(record_keys)s::text[]) AS records
+WHERE batch_id = %(whole)s
+
+-- name: move_records
+WITH moved AS (
+    UPDATE ops.batch_record_keys SET batch_id = %(batch_id)s WHERE batch_id = %(whole)s AND record_key = ANY (%(record_keys)s)
+)
+UPDATE ops.inflight_records SET batch_id = %(batch_id)s WHERE batch_id = %(whole)s AND record_key = ANY (%(record_keys)s)
+
 -- name: copy_record_keys
 COPY ops.batch_record_keys (batch_id, record_key, task_id, attempt, item_token) FROM STDIN
 
@@ -71,7 +86,7 @@ WHERE batch_id = %(batch_id)s AND status IN ('reserved', 'submitting')
 -- name: mark_refused
 -- The provider said no, for certain: there is no job.
 UPDATE ops.active_batches
-SET status = 'reserved', error = %(error)s, retry_at = %(retry_at)s, updated_at = %(at)s
+SET status = 'reserved', updated_at = %(at)s
 WHERE batch_id = %(batch_id)s AND status = 'submitting'
 
 -- name: postpone

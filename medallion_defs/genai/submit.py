@@ -21,11 +21,13 @@ from medallion_defs.core import clock
 from medallion_defs.core.errors import MedallionError
 from medallion_defs.core.settings import Settings
 from medallion_defs.genai.client import BusyError, GeminiClient, RefusedError, UnknownOutcomeError
+from medallion_defs.genai.cut import cut_in_two
 from medallion_defs.genai.limiter import Limiter
 from medallion_defs.genai.requests import UPLOAD_SCHEME, outbox_path, uploads_in, write_requests
 from medallion_defs.genai.state import BatchState, GenaiBatch, LostBatchError
 
-REFUSED_STATE, LOST_STATE = "REFUSED", "LOST"
+LOST_STATE = "LOST"
+_REQUEST_OR_MODEL = frozenset({400, 404, 413})
 _SENT_FILE = "sent.jsonl"
 _LOOKS = 10
 _FIRST_WAIT = timedelta(seconds=30)
@@ -33,10 +35,10 @@ _LONGEST_WAIT = timedelta(hours=1)
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """What became of one batch. `waits` and `unknown` are tried again at the next run."""
+    """What became of one batch. `waits` and `unknown` are tried again at the next run; `cut`: so are the two that it became."""
 
     batch_id: str
-    outcome: Literal["sent", "adopted", "waits", "unknown", "refused", "lost", "asked", "elsewhere"]
+    outcome: Literal["sent", "adopted", "waits", "unknown", "cut", "lost", "asked", "elsewhere"]
     note: str = ""
 
 
@@ -113,13 +115,11 @@ class _Sender:
     def _send_requests(self) -> Sent:
         trouble = find_requests(self._settings, self._batch)
         if trouble:
-            return self._end(LOST_STATE, "lost", f"{trouble}; its records are asked anew")
+            return self._lose(f"{trouble}; its records are asked again")
         try:
             file_name = self._upload_requests()
         except RefusedError as error:
-            if not error.is_wrong_request:
-                raise
-            return self._end(REFUSED_STATE, "refused", str(error))
+            return self._refused(error)
         return self._create(file_name)
 
     def _adopt(self) -> Sent | None:
@@ -166,18 +166,28 @@ class _Sender:
             self._state.note_unknown(batch_id, str(error), self._look_again_at(), clock.now())
             return self._sent("unknown", str(error))
         except (BusyError, RefusedError) as error:
+            self._state.mark_refused(batch_id, clock.now())
             return self._refused(error)
         self._batch = msgspec.structs.replace(self._batch, status="submitting", submitted_at=clock.now())
         self._mark_active(name)
         return self._sent("sent", f"{name}{self._left_out}")
 
     def _refused(self, error: BusyError | RefusedError) -> Sent:
-        """There is no job. A request that is wrong fails like a job that failed; anything else is sent again."""
-        if isinstance(error, RefusedError) and error.is_wrong_request:
-            return self._end(REFUSED_STATE, "refused", str(error))
+        """There is no job. A batch is refused as a whole, so none of its records is at fault: it is cut smaller, or it waits."""
+        if isinstance(error, RefusedError) and error.is_too_large and self._batch.request_count > 1:
+            batch = self._state.read(self._batch.batch_id) or self._batch
+            names = cut_in_two(self._state, self._settings.data_path, batch, str(error))
+            return self._sent("cut", f"{error}; it is {' and '.join(names)} now")
         retry_at = self._retry_at(error)
-        self._state.mark_refused(self._batch.batch_id, str(error), retry_at, clock.now())
-        return self._sent("waits", f"{error}; sent again at {retry_at:%H:%M:%S} UTC")
+        said = f"{error} {self._remedy()}" if isinstance(error, RefusedError) and error.code in _REQUEST_OR_MODEL else str(error)
+        self._state.postpone(self._batch.batch_id, said, retry_at, clock.now())
+        return self._sent("waits", f"{said}; sent again at {retry_at:%H:%M:%S} UTC")
+
+    def _remedy(self) -> str:
+        return (
+            f"No record failed. Check the model ({self._batch.model}) and the generation settings of the prompt profile; "
+            f"'medallion genai cancel {self._batch.batch_id}' gives the batch up, and its records are asked with the profile as it is then."
+        )
 
     def _upload_requests(self) -> str:
         """Upload the request file, its large media first; return its name there."""
@@ -198,10 +208,10 @@ class _Sender:
                     raise
                 self._left_out += f"; {line['key']} is left out: {error}"
 
-    def _end(self, state: str, outcome: Literal["refused", "lost"], error: str) -> Sent:
+    def _lose(self, error: str) -> Sent:
         """There is no job and there will be none: the batch ends like one that gave no results."""
-        self._state.mark_ended(self._batch.batch_id, state, None, error, clock.now())
-        return self._sent(outcome, error)
+        self._state.mark_ended(self._batch.batch_id, LOST_STATE, None, error, clock.now())
+        return self._sent("lost", error)
 
     def _postpone(self, error: MedallionError | OSError) -> Sent:
         """A call before the create call failed: nothing is lost by doing it again."""
@@ -220,7 +230,7 @@ class _Sender:
                 return now + timedelta(seconds=error.retry_after)
         return now + min(_FIRST_WAIT * (1 << min(self._batch.submit_attempts, 7)), _LONGEST_WAIT)
 
-    def _sent(self, outcome: Literal["sent", "adopted", "waits", "unknown", "refused", "lost"], note: str) -> Sent:
+    def _sent(self, outcome: Literal["sent", "adopted", "waits", "unknown", "cut", "lost"], note: str) -> Sent:
         return Sent(self._batch.batch_id, outcome, note)
 
 

@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -20,7 +20,7 @@ import msgspec
 
 from medallion_defs.core import clock
 from medallion_defs.core.errors import ConfigurationError, TerminalError, TransientError
-from medallion_defs.core.sections import TaskSettings
+from medallion_defs.core.sections import ModelPrice, TaskSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.genai.cost import Mode, estimate_usd
@@ -70,6 +70,8 @@ class BatchAsking:
         self._lease = batch.lease
         self._outcomes = batch.outcomes
         self._outbox: list[Path] = []
+        self._next_usd = Decimal(0)
+        self._left_out = ""
 
     def ask(self) -> str:
         """Bring every item to the provider's door or to an outcome; return a sentence about it.
@@ -95,7 +97,8 @@ class BatchAsking:
                 leases.guard(self._connection, _SQL["hand_over"], self._lease)
             else:
                 leases.finish(self._connection, self._lease)
-        return f"{asked} records wait to be sent, {len(refused) + len(bad) + len(busy)} came to an outcome at once"
+        left = f"; {self._left_out}" if self._left_out else ""
+        return f"{asked} records wait to be sent, {len(refused) + len(bad) + len(busy)} came to an outcome at once{left}"
 
     def _questions(self, profile: PromptProfile, items: Sequence[WorkItem]) -> tuple[list[Question], list[Event]]:
         model, questions, bad = self._task.model, [], []
@@ -112,13 +115,21 @@ class BatchAsking:
 
     def _reserve(self, questions: Sequence[Question], profile: PromptProfile) -> tuple[int, list[Event]]:
         """Write down the batches of the questions that are free; return how many records that is, and the outcomes of the others."""
-        BatchState(self._connection).lock_budget()
+        self._room = BatchState(self._connection).read_room(self._task.task_key, self._settings.genai, clock.now())
         alive, dead = self._without_dead(questions)
-        asked, busy = 0, dead
+        asked, busy, left = 0, dead, list[Question]()
         for part in self._parts(alive):
-            reserved, in_flight = self._reserve_part(part, profile)
+            if left:
+                left += part
+                continue
+            reserved, in_flight, left = self._reserve_part(part, profile)
             asked, busy = asked + reserved, busy + in_flight
-        return asked, busy
+        if left and not asked:
+            raise self._room.refusal(self._next_usd)
+        # Not tried, so no attempt: what a cap leaves out is planned again, and asked when there is room.
+        refusal = self._room.refusal(self._next_usd)
+        self._left_out = f"{len(left)} of them have no room: {refusal}" if left else ""
+        return asked, busy + [self._outcomes.failed(_not_tried(question.item), refusal) for question in left]
 
     def _parts(self, questions: Sequence[Question]) -> Iterator[list[Question]]:
         """Yield the questions in parts within the limits of one batch; one that is too large by itself goes alone."""
@@ -142,7 +153,8 @@ class BatchAsking:
             self._outcomes.failed(question.item, error) for question in questions if question.record_key in dead
         ]
 
-    def _reserve_part(self, part: Sequence[Question], profile: PromptProfile) -> tuple[int, list[Event]]:
+    def _reserve_part(self, part: Sequence[Question], profile: PromptProfile) -> tuple[int, list[Event], list[Question]]:
+        """Write down one batch; return how many records it has, the outcomes of others, and the questions that a cap leaves out."""
         batch_id = f"{self._task.task_key}-{self._lease.batch_id}-{token_hex(4)}"
         state = BatchState(self._connection)
         free = state.claim_records(batch_id, [question.record_key for question in part])
@@ -152,48 +164,58 @@ class BatchAsking:
         waiting = [_not_tried(question.item) for question in part if question.record_key not in free]
         busy = [self._outcomes.failed(item, error) for item in waiting]
         if not taken:
-            return 0, busy
-        unreadable = self._write_down(state, batch_id, taken, profile)
-        return len(taken) - len(unreadable), busy + unreadable
+            return 0, busy, []
+        written = self._write_down(state, batch_id, taken, profile)
+        return len(written.questions), busy + written.unreadable, written.left
 
-    def _write_down(self, state: BatchState, batch_id: str, taken: Sequence[Question], profile: PromptProfile) -> list[Event]:
-        """Write the request file and the batch; return the outcomes of the records whose media cannot be read."""
+    def _write_down(self, state: BatchState, batch_id: str, taken: Sequence[Question], profile: PromptProfile) -> "_Lines":
+        """Write the request file and the batch of the questions that there is room for."""
         genai, now = self._settings.genai, clock.now()
         prompt = prompt_of(profile)
         mode: Mode = "online" if len(taken) <= genai.online_requests else "batch"
-        estimate = _Estimate(prompt, mode)
+        estimate = _Estimate(prompt, mode, genai.prices, self._room.usd)
         path = outbox_path(self._settings.data_path, batch_id)
         self._outbox.append(path.parent)
-        unreadable: dict[str, Event] = {}
-        written = write_requests(path, self._lines(batch_id, taken, prompt, estimate, unreadable))
-        state.release_records(batch_id, list(unreadable))
-        taken = [question for question in taken if question.record_key not in unreadable]
-        if not taken:
+        lines = _Lines()
+        file = write_requests(path, self._lines(batch_id, taken, prompt, estimate, lines))
+        asked = {question.record_key for question in lines.questions}
+        state.release_records(batch_id, [question.record_key for question in taken if question.record_key not in asked])
+        self._next_usd = estimate.refused_usd
+        if not lines.questions:
             shutil.rmtree(path.parent)
-            return [*unreadable.values()]
-        state.check_budget(self._task.task_key, estimate.usd, genai, now)
+            return lines
+        self._room = self._room.less(estimate.usd)
         records = [
             RequestRecord(question.record_key, question.item.task_id, question.item.attempt, item_token(batch_id, question.record_key))
-            for question in taken
+            for question in lines.questions
         ]
         intent = Intent(
             batch_id=batch_id, mode=mode, task_key=self._task.task_key, prompt_id=self._lease.prompt_id,
-            tasks_batch_id=self._lease.batch_id, model=prompt.model, fingerprint=written.fingerprint, request_count=len(taken),
+            tasks_batch_id=self._lease.batch_id, model=prompt.model, fingerprint=file.fingerprint, request_count=len(records),
             estimated_tokens=estimate.tokens, reserved_usd=estimate.usd, deadline_at=now + timedelta(hours=genai.deadline_hours),
         )  # fmt: skip
         state.reserve(intent, records, now)
-        self._batch.begin([question.item for question in taken])
-        return [*unreadable.values()]
+        self._batch.begin([question.item for question in lines.questions])
+        return lines
 
     def _lines(
-        self, batch_id: str, taken: Sequence[Question], prompt: Prompt, estimate: "_Estimate", unreadable: dict[str, Event]
+        self, batch_id: str, taken: Sequence[Question], prompt: Prompt, estimate: "_Estimate", lines: "_Lines"
     ) -> Iterator[dict[str, Any]]:
-        """Yield the lines of a batch; a record whose media cannot be read is noted instead, and the others go without it."""
-        for question in taken:
+        """Yield the lines of a batch as long as there is room, and note what became of each question.
+
+        A record whose media cannot be read stays out, and the others go without it.
+        """
+        for place, question in enumerate(taken):
             try:
-                yield estimate.counted(self._line(batch_id, question, prompt), self._settings.genai.prices)
+                line = self._line(batch_id, question, prompt)
             except OSError as error:
-                unreadable[question.record_key] = self._outcomes.failed(question.item, UnreadableMediumError(f"Cannot be read: {error}"))
+                lines.unreadable.append(self._outcomes.failed(question.item, UnreadableMediumError(f"Cannot be read: {error}")))
+                continue
+            if not estimate.takes(line):
+                lines.left += taken[place:]
+                return
+            lines.questions.append(question)
+            yield line
 
     def _line(self, batch_id: str, question: Question, prompt: Prompt) -> dict[str, Any]:
         media = [Media(medium.path, medium.mime_type) for medium in question.request.media]
@@ -231,22 +253,38 @@ def _request_bytes(question: Question, inline_bytes: int) -> int:
     return size
 
 
-class _Estimate:
-    """Adds up what the lines of a batch may cost while they pass by on their way to the file."""
+@dataclass
+class _Lines:
+    """What became of the questions of a part: in the file, not readable, or left out for want of room."""
 
-    def __init__(self, prompt: Prompt, mode: Mode) -> None:
-        self._prompt = prompt
+    questions: list[Question] = field(default_factory=list)
+    unreadable: list[Event] = field(default_factory=list)
+    left: list[Question] = field(default_factory=list)
+
+
+class _Estimate:
+    """Adds up what the lines of a batch may cost while they pass by on their way to the file, up to `room_usd`."""
+
+    def __init__(self, prompt: Prompt, mode: Mode, prices: Sequence[ModelPrice], room_usd: Decimal) -> None:
+        self._model = prompt.model
         self._mode = mode
+        self._prices = prices
+        self._room_usd = room_usd
         self._day = clock.now().date()
         self._output_tokens = int(prompt.generation.get("maxOutputTokens", DEFAULT_OUTPUT_TOKENS))
         self.tokens = 0
         self.usd = Decimal(0)
+        self.refused_usd = Decimal(0)
 
-    def counted(self, line: dict[str, Any], prices: Sequence[Any]) -> dict[str, Any]:
+    def takes(self, line: Mapping[str, Any]) -> bool:
+        """Count a line, if there is room for it."""
         tokens = estimate_tokens(line)
-        self.tokens += tokens
-        self.usd += estimate_usd(tokens, self._output_tokens, prices, self._prompt.model, self._mode, self._day)
-        return line
+        usd = estimate_usd(tokens, self._output_tokens, self._prices, self._model, self._mode, self._day)
+        if self.usd + usd > self._room_usd:
+            self.refused_usd = usd
+            return False
+        self.tokens, self.usd = self.tokens + tokens, self.usd + usd
+        return True
 
 
 def model_limits(settings: Settings, task_key: str) -> TaskSettings:

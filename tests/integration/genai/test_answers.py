@@ -433,14 +433,38 @@ def test_a_batch_stays_within_its_bytes(notes: psycopg.Connection, transport: Tr
     assert [report.total for report in run_round(transport, judge_task())] == [2, 2, 2]
 
 
-def test_a_cap_that_is_reached_in_a_later_part_leaves_nothing_in_the_outbox(notes: psycopg.Connection, transport: Transport) -> None:
-    put_notes(notes, "one", "two")
-    with_genai(transport, max_batch_requests=1, max_usd_per_day=Decimal("0.0003"))
+@pytest.mark.parametrize("per_batch", [1, 1_000])
+def test_a_cap_smaller_than_a_batch_sends_what_fits(notes: psycopg.Connection, transport: Transport, per_batch: int) -> None:
+    put_notes(notes, "one", "two", "three")
+    with_genai(transport, max_batch_requests=per_batch, max_usd_per_day=Decimal("0.0006"))
     task = judge_task()
-    for batch_id in runner.plan(transport.settings, task).batch_ids:
-        assert "max_usd_per_day" in runner.process(transport.settings, task, batch_id).note
+    [batch_id] = runner.plan(transport.settings, task).batch_ids
+    note = runner.process(transport.settings, task, batch_id).note
+    [(reserved, asked)] = notes.execute("SELECT sum(reserved_usd), sum(request_count) FROM ops.active_batches").fetchall()
+    assert (asked, count(notes, "ops.inflight_records")) == (2, 2)
+    assert 0 < reserved <= Decimal("0.0006")
+    assert f"genai.max_usd_per_day is 0.0006 USD: {reserved:.6f} USD are spent today or still reserved" in note
+    assert sum(report.success for report in run_round(transport, task)) == 2
+    found = states(notes, "note.judge")
+    assert sorted(status for status, _, _ in found.values()) == ["retrying", "succeeded", "succeeded"]
+    assert [(attempts, error) for status, attempts, error in found.values() if status == "retrying"] == [(0, "BudgetReachedError")]
+    with_genai(transport, max_usd_per_day=Decimal(1))
+    make_due(notes)
+    assert sum(report.success for report in run_round(transport, task)) == 1
+
+
+def test_a_cap_below_one_request_is_named_with_the_remedy_and_without_spending(notes: psycopg.Connection, transport: Transport) -> None:
+    put_notes(notes, "one", "two")
+    with_genai(transport, max_usd_per_task={"note.judge": Decimal("0.00001")})
+    task = judge_task()
+    [batch_id] = runner.plan(transport.settings, task).batch_ids
+    note = runner.process(transport.settings, task, batch_id).note
+    assert note.startswith("genai.max_usd_per_task.note.judge is 0.00001 USD, and one request may cost 0.000")
+    assert "can never be asked" in note
+    assert "maxOutputTokens" in note
+    assert "spent" not in note
     assert list((transport.settings.data_path / "outbox").iterdir()) == []
-    assert count(notes, "ops.active_batches") == 0
+    assert (count(notes, "ops.active_batches"), count(notes, "ops.inflight_records"), count(notes, "silver.tasks_status")) == (0, 0, 0)
 
 
 def test_code_that_fails_on_one_item_fails_that_item_alone(notes: psycopg.Connection, transport: Transport) -> None:

@@ -127,17 +127,6 @@ def test_a_pause_that_the_provider_asks_for_is_kept_by_everybody(transport: Tran
     assert transport.provider.jobs == {}
 
 
-def test_a_request_that_the_provider_refuses_for_good_becomes_an_item_without_answers(transport: Transport) -> None:
-    batch_id = transport.reserve(*KEYS)
-    plant(transport, CallFault(call="create", status=400))
-    assert [sent.outcome for sent in transport.send()] == ["refused"]
-    [item] = transport.collect()
-    assert {part.name for part in item.artifacts} == {"requests.jsonl", "batch.json"}
-    facts = json.loads(artifact(transport, item, "batch.json").read_bytes())
-    assert (facts["batch_id"], facts["provider_state"]) == (batch_id, "REFUSED")
-    assert "400" in facts["error"]
-
-
 def test_a_wrong_key_holds_the_batch_back_and_does_not_fail_its_records(transport: Transport) -> None:
     batch_id = transport.reserve(*KEYS)
     plant(transport, CallFault(call="create", status=403))
