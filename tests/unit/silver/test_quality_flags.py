@@ -9,7 +9,7 @@ from medallion_defs.silver.quality import QUALITY_FLAGS
 
 ROOT = Path(__file__).parents[3]
 WRITERS = [
-    *ROOT.glob("medallion_defs/sources/*/transform.py"),
+    *ROOT.glob("medallion_defs/sources/*/*.py"),
     *ROOT.glob("medallion_defs/sources/*/variants/*.py"),
     *ROOT.glob("medallion_defs/silver/*.py"),
 ]
