@@ -207,7 +207,7 @@ def test_postgres_can_take_what_a_page_hides_in_character_references(tmp_path: P
         (gzip.compress(b"", mtime=0), "empty_file"),
         (b'{"error": "not found"}', "not_html"),
         (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "not_html"),
-        (gzip.compress(gzip.compress(b"<html><body>x</body></html>"), mtime=0), "not_html"),
+        (gzip.compress(gzip.compress(b"<html><body>x</body></html>", mtime=0), mtime=0), "not_html"),
         ("<html><body>x</body></html>".encode("utf-16-be"), "invalid_encoding"),
         (gzip.compress(b"<html><body>" + b"x" * MAX_PAGE_BYTES, mtime=0), "record_too_long"),
     ],
