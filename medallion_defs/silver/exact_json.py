@@ -6,7 +6,6 @@ Knows nothing of records, recipes or files.
 """
 
 import json
-from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -67,19 +66,28 @@ def decode_exactly(raw: bytes | str) -> ExactJson:
 
 def count_quotes(value: object) -> int:
     """Return how many quotes the JSON text of a decoded value has, but for escaped ones in text. More of them are keys that were lost."""
-    quotes, open_values = 0, [value]
-    for value in open_values:  # grows as it is gone through: nesting as deep as the parser's is no burden
-        if type(value) is dict:
-            quotes += 2 * len(value)
-            parts: Iterable[object] = value.values()
-        else:
-            parts = value if type(value) is list else (value,)
-        for part in parts:
-            kind = type(part)
-            if kind is str:
-                quotes += 2
-            elif kind is dict or kind is list:
-                open_values.append(part)
+    if type(value) is not dict:
+        return _count_deep(value)
+    quotes = 2 * len(value)
+    for part in value.values():
+        kind = type(part)
+        if kind is str:
+            quotes += 2
+        elif kind is dict or kind is list:
+            return _count_deep(value)
+    return quotes
+
+
+def _count_deep(value: object) -> int:
+    quotes, parts = 0, [value]
+    for part in parts:  # grows as it is gone through: nesting as deep as the parser's is no burden
+        if type(part) is str:
+            quotes += 2
+        elif type(part) is dict:
+            quotes += 2 * len(part)
+            parts += part.values()
+        elif type(part) is list:
+            parts += part
     return quotes
 
 
