@@ -12,6 +12,7 @@ import msgspec
 
 from medallion_defs.ops.item import Artifact
 from medallion_defs.silver.contract import FileFacts, InvalidRecord
+from medallion_defs.silver.exact_json import decode_exactly
 
 # What names an image: another version may answer otherwise.
 LIBRARIES = ("filetype",)
@@ -19,6 +20,7 @@ LIBRARIES = ("filetype",)
 MAX_ID_BYTES = 2_048  # a key's entry in a btree holds 2,704 bytes
 _KEY = re.compile(r"([^:/.][^:/]*):([^:/.][^:/]*):(\d{4}):(\d{1,6})")
 _HEAD_BYTES = 8_192
+_ENCODER = msgspec.json.Encoder(decimal_format="number")  # a decimal keeps its digits
 _MIME_TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 
@@ -45,14 +47,14 @@ def read_file(path: Path, item: FileFacts) -> tuple[object, ...]:
         InvalidRecord: the key is none of a page, the label is no JSON object, or the image is none.
     """
     state, school, year, page_num = _parse_key(item.external_id)
-    label = _read_label(path, item)
+    label, flags = _read_label(path, item)
     image = _image_of(item)
     mime_type = _guess_mime_type(path.with_name(image.name), item)
-    flags = "" if label else ",empty_label"
+    flags += "" if label else ",empty_label"
     if mime_type != _MIME_TYPES.get(image.name.rpartition(".")[2]):
         flags += ",mislabeled_image"
     return (
-        item.external_id, state, school, year, page_num, msgspec.json.encode(label).decode(), mime_type, image.bytes,
+        item.external_id, state, school, year, page_num, _ENCODER.encode(label).decode(), mime_type, image.bytes,
         _content_sha256(item), item.bronze_path, image.name, flags[1:],
     )  # fmt: skip
 
@@ -70,15 +72,20 @@ def _parse_key(key: str) -> tuple[str, str, int, int]:
     return match[1], match[2], int(match[3]), int(match[4])
 
 
-def _read_label(path: Path, item: FileFacts) -> dict[str, Any]:
+def _read_label(path: Path, item: FileFacts) -> tuple[dict[str, Any], str]:
+    """Return the label and its quality flags, a comma before each."""
     raw = path.read_bytes()
     try:
-        label = msgspec.json.decode(raw, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRecord("malformed_json", f"{item.external_id}: the label is no JSON object: {error}. Repair it.") from error
+        decoded = decode_exactly(raw.removeprefix(b"\xef\xbb\xbf"))
+        label = msgspec.convert(decoded.value, dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise InvalidRecord("malformed_json", f"{item.external_id}: the label is not a JSON object: {error}. Repair it.") from error
+    if decoded.repeated_key is not None:
+        key = decoded.repeated_key[:100]
+        raise InvalidRecord("repeated_key", f"{item.external_id}: the key '{key}' stands more than once in the label. Repair it.")
     if "\0" in _text_of(label):
         raise InvalidRecord("nul_character", f"{item.external_id}: the label holds a NUL character, which no Postgres text can. Repair it.")
-    return label
+    return label, ",repeated_key" if decoded.has_renamed else ""
 
 
 def _text_of(value: Any) -> str:
