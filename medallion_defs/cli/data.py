@@ -16,11 +16,15 @@ from medallion_defs.core.content import Broken, content_names, load_content
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings, load_settings
 from medallion_defs.labeling.labels import trace as label_trace
+from medallion_defs.labeling.outdated import describe_outdated
+from medallion_defs.labeling.registry import load_usable_tasks
+from medallion_defs.locations.silver import load_contents
 from medallion_defs.ops.file_ingestion import Status
 from medallion_defs.ops.lateness import LAYERS, Finding, SourceFacts, Verdict, judge_source, judge_watch, read_source_facts, read_verdicts
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.ops.ledger_values import LedgerFilter
 from medallion_defs.ops.lineage import EXAMPLES, ItemTrace, LineageSpec, Trace, trace_bronze, trace_gold, trace_silver
+from medallion_defs.silver.variants import MisconfiguredContent
 from medallion_defs.stack.contents import find_broken
 from medallion_defs.stack.databases import database_at_hand
 
@@ -59,7 +63,7 @@ def status(as_json: AsJson = False) -> None:
         ledger = Ledger(connection)
         counts = ledger.count_by_status()
         facts = read_source_facts(connection, content_names("medallion_defs.sources"))
-        findings = [*_broken_content(settings), *_judge(facts, read_verdicts(connection), settings, now)]
+        findings = [*_broken_content(settings), *_judge(facts, read_verdicts(connection), settings, now), *_outdated(connection, settings)]
         troubled = ledger.list_rows(LedgerFilter(statuses=("dead", "retrying", "refused")), limit=20).rows
     if as_json:
         typer.echo(msgspec.json.encode({"counts": counts, "sources": facts, "findings": findings, "troubled": troubled}).decode())
@@ -107,6 +111,13 @@ def _judge(facts: Sequence[SourceFacts], verdicts: Sequence[Verdict], settings: 
 
 def _broken_content(settings: Settings) -> list[Finding]:
     return [Finding("broken", each.sentence) for each in find_broken(settings)]
+
+
+def _outdated(connection: psycopg.Connection, settings: Settings) -> list[Finding]:
+    contents = [content for content in load_contents() if not isinstance(content, MisconfiguredContent)]
+    tables = {f"silver.{content.table.name}": (content.source.name, content.code) for content in contents}
+    tasks = load_usable_tasks(settings.tasks, [])
+    return [Finding("outdated", sentence) for sentence in describe_outdated(connection, tables, tasks.values()).values()]
 
 
 def open_for_reading(settings: Settings) -> psycopg.Connection:

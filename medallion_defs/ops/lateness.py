@@ -29,11 +29,11 @@ class Finding(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: `silent` (nothing comes), `behind` (what came waits too long), `failed` (what came waits for a person), `unwatched`
-            (nobody looks), `broken` (the folder of a source or a task cannot be used).
+            (nobody looks), `broken` (the folder of a source or a task cannot be used), `outdated` (older code made it).
         sentence: what is wrong with what, and what to do.
     """
 
-    kind: Literal["silent", "behind", "failed", "unwatched", "broken"]
+    kind: Literal["silent", "behind", "failed", "unwatched", "broken", "outdated"]
     sentence: str
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,12 +13,14 @@ from psycopg import sql
 from sqlalchemy import event
 
 from medallion_defs.core import clock
+from medallion_defs.core.code_version import CodeVersions
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.genai.answers import PARSING
 from medallion_defs.genai.match import MATCHING
 from medallion_defs.labeling.assets.open_work import look
 from medallion_defs.labeling.engine.plan import plan_task
 from medallion_defs.labeling.models.answers import SOURCE_TYPES, code_of
+from medallion_defs.labeling.outdated import describe_outdated
 from medallion_defs.labeling.registry import in_order, load_tasks
 from medallion_defs.locations.silver import load_contents
 from medallion_defs.ops.ledger import Ledger
@@ -167,3 +170,19 @@ def test_an_upgrade_that_committed_each_statement_would_be_found_half_done(old: 
         at += 1
     assert catalog(old) != before
     assert ("revision", newest_revision(alembic_config(ROOT, old)), "") not in catalog(old)
+
+
+def test_status_says_how_much_is_outdated_which_command_does_it_again_and_what_a_model_might_be_asked(old: str) -> None:
+    migrate(ROOT, old)
+    tasks = load_tasks()
+    with psycopg.connect(old) as db:
+        as_now = {"silver.articles": ("articles", next(content.code for content in load_contents() if content.source.name == "articles"))}
+        assert describe_outdated(db, as_now, [tasks["text.summarize"]]) == {}
+        other = replace(tasks["text.summarize"], code_version="other")
+        said = describe_outdated(db, {"silver.articles": ("articles", CodeVersions((), "other"))}, [other])
+        costs = db.execute("SELECT sum(cost_usd) FROM silver.tasks_results WHERE task_key = 'text.summarize'").fetchone()
+    assert costs
+    assert said["silver.articles"].startswith("silver.articles: 4 items were loaded by code that would do otherwise now.")
+    assert "'medallion backfill silver.articles --scope outdated'" in said["silver.articles"]
+    assert f"up to 3 questions again; their answers have cost {costs[0]:.4f} USD" in said["silver.articles"]
+    assert "text.summarize: 3 results were made" in said["text.summarize"]
