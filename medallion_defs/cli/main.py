@@ -1,5 +1,6 @@
 """The command `medallion`: arguments in, sentences and exit codes out. What a command does lives in the layer it belongs to."""
 
+import signal
 import sys
 
 import typer
@@ -38,6 +39,8 @@ app.add_typer(alerts.app, name="alerts")
 def main() -> None:
     """Run the command line; a known failure is one sentence on stderr and exit code 1."""
     configure_logging()
+    # As Ctrl-C: what a command is at is given back before it ends. 'medallion up' has handlers of its own.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except MedallionError as error:

@@ -1,7 +1,7 @@
 """Processors that work on one item at a time: most tasks without a model. Says what every such task would say again.
 
-A task gives a function of one item; here it becomes a `Processor`: parameters checked once a batch, each item timed, and a
-`MedallionError` made the result of the item it belongs to. Any other exception is a bug and ends the batch.
+A task gives a function of one item; here it becomes a `Processor`: parameters checked once a batch, each item timed, and whatever
+it raises made the result of the item it belongs to.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from medallion_defs.core.errors import ConfigurationError, MedallionError, describe_invalid
+from medallion_defs.core.errors import ConfigurationError, MedallionError, UnexpectedError, describe_invalid
 from medallion_defs.core.timing import Timer
 from medallion_defs.labeling.contract import ProcessingResult, Processor, TaskContext, WorkItem
 
@@ -30,6 +30,8 @@ def item_processor(parameters_model: type[P], process_item: Callable[[WorkItem, 
                 output = process_item(item, parameters, context).model_dump(mode="json")
             except MedallionError as error:
                 yield ProcessingResult(item.task_id, error=error, duration_ms=timer.seconds * 1000)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a library may raise anything; it is this item's, and no other's
+                yield ProcessingResult(item.task_id, error=UnexpectedError.of(error), duration_ms=timer.seconds * 1000)
             else:
                 yield ProcessingResult(item.task_id, output=output, duration_ms=timer.seconds * 1000)
 

@@ -8,7 +8,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
@@ -16,6 +16,7 @@ from uuid import UUID
 import psycopg
 
 from medallion_defs.core import db
+from medallion_defs.core.errors import MedallionError
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer
 from medallion_defs.genai.state import BudgetReachedError
@@ -142,11 +143,25 @@ def _process(
     lease = leases.claim(connection, task.task_key, worker, settings.task(task.task_key).lease_seconds, batch_id)
     if lease is None:
         return ProcessReport(batch_id)
-    with keeper.keeping(lease):
+    with keeper.keeping(lease), _given_back_when_stopped(settings, lease):
         if task.spec.model is not None:
             return _ask(connection, settings, task, lease, timer)
         events = BatchRun(ClaimedBatch(connection, settings, task, lease)).run()
     return ProcessReport(lease.batch_id, True, dict(events), timer.seconds)
+
+
+@contextmanager
+def _given_back_when_stopped(settings: Settings, lease: leases.Lease) -> Iterator[None]:
+    """Give the batch back, without a charge, when a signal or Dagster's interrupt ends the block."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:
+        # Over a connection of its own: the worker's may have been interrupted in the middle of a statement.
+        with suppress(MedallionError, psycopg.Error), db.connect(settings, _ROLE, autocommit=True) as connection:
+            leases.give_back_stopped(connection, lease)
+        raise
 
 
 def _ask(connection: psycopg.Connection, settings: Settings, task: Task, lease: leases.Lease, timer: Timer) -> ProcessReport:

@@ -78,8 +78,12 @@ def describe_error(error: BaseException) -> dict[str, str]:
     Of what is not Medallion's own error, the type is the exception's, and the message says where in the code it came from.
     """
     known = error if isinstance(error, MedallionError) else UnexpectedError.of(error)
-    type_name = known.type_name if isinstance(known, UnexpectedError) else type(known).__name__
-    return {"error_type": type_name, "message": storable_text(str(known))[:MESSAGE_CHARACTERS] or "(no message)"}
+    return {"error_type": error_type(error), "message": storable_text(str(known))[:MESSAGE_CHARACTERS] or "(no message)"}
+
+
+def error_type(error: BaseException) -> str:
+    """Return the type by which an error is known: of what was not expected, that of the exception itself."""
+    return error.type_name if isinstance(error, UnexpectedError) else type(error).__name__
 
 
 def storable_text(text: str) -> str:

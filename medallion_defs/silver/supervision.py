@@ -93,8 +93,12 @@ class Supervised:
             self.ledger.save([item.failed(error, clock.now(), self.options)])
 
     def _give_back(self) -> None:
-        with self.connection.transaction():
-            self.ledger.release_batch(self.batch_id, self.options, clock.now(), self.why_stopped())
+        try:
+            with self.connection.transaction():
+                self.ledger.release_batch(self.batch_id, self.options, clock.now(), self.why_stopped())
+        except (psycopg.Error, MedallionError) as error:
+            # Interrupted in the middle of a statement. The sensor takes the items back, as those of an ended run.
+            _LOG.warning("Microbatch %s could not be given back: %s", self.batch_id, error, extra={"batch_id": self.batch_id})
 
 
 def explain(item: DatasetIngestion, death: Death, options: SourceSettings, *, is_alone: bool) -> MedallionError:

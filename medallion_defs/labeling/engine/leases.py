@@ -72,6 +72,17 @@ def give_back(connection: psycopg.Connection, lease: Lease) -> None:
     guard(connection, _SQL["give_back"], lease)
 
 
+def give_back_stopped(connection: psycopg.Connection, lease: Lease) -> None:
+    """Leave the batch of a worker that was stopped as if the worker had not begun on what has no outcome: a stop costs no attempt.
+
+    Raises:
+        LostLeaseError: another worker has taken it over.
+    """
+    with connection.transaction():
+        give_back(connection, lease)
+        connection.execute(_SQL["forget_attempts"], {"batch_id": lease.batch_id, "worker": lease.worker})
+
+
 def guard(connection: psycopg.Connection, query: LiteralString, lease: Lease, **values: object) -> None:
     """Run an update of the batch that only the holder of the lease may make.
 

@@ -35,3 +35,12 @@ WHERE state = 'open' AND lease_until < now()
 -- name: give_back
 UPDATE silver.tasks_batches SET lease_token = NULL, lease_until = NULL, leased_by = NULL, updated_at = now()
 WHERE batch_id = %(batch_id)s AND lease_token = %(token)s AND state = 'open'
+
+-- name: forget_attempts
+-- Of this worker, and without an outcome: a stop interrupted them. What a worker died of stays, and counts.
+DELETE FROM silver.tasks_status AS attempt
+WHERE attempt.batch_id = %(batch_id)s AND attempt.event = 'attempt' AND attempt.worker = %(worker)s
+  AND NOT EXISTS (
+    SELECT FROM silver.tasks_status AS outcome
+    WHERE outcome.batch_id = attempt.batch_id AND outcome.task_id = attempt.task_id AND outcome.event NOT IN ('attempt', 'discarded')
+)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from medallion_defs.core.errors import TerminalError, TransientError, describe_invalid
 from medallion_defs.core.sections import TaskSettings
 from medallion_defs.labeling.contract import ProcessingResult
-from medallion_defs.ops.endings import describe_error
+from medallion_defs.ops.endings import describe_error, error_type
 
 EventKind = Literal["succeeded", "failed", "withdrawn", "discarded"]
 RETRY_CAP_SECONDS = 3600.0
@@ -182,7 +182,7 @@ def retry_seconds(error: BaseException, attempt: int, settings: TaskSettings) ->
     """Return the wait before the next attempt; None when there is none. Doubles with each attempt, up to an hour."""
     if isinstance(error, TerminalError) or attempt >= settings.max_attempts:
         return None
-    base = settings.retry_seconds_by_error.get(type(error).__name__, settings.retry_seconds)
+    base = settings.retry_seconds_by_error.get(error_type(error), settings.retry_seconds)
     return min(base * 2.0 ** min(attempt - 1, 60), RETRY_CAP_SECONDS)
 
 

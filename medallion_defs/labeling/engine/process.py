@@ -84,11 +84,11 @@ def answer(processor: Processor, items: Sequence[WorkItem], context: TaskContext
     """
     waiting = {item.task_id: item for item in items}
     answered: dict[UUID, WorkItem | None] = {}
-    failure: Exception | None = None
+    failure: BaseException | None = None
     try:
         for result in processor(items, context) if items else ():
             yield from _judge(result, waiting, answered, outcomes)
-    except Exception as error:  # noqa: BLE001 - a task's own code may raise anything; all of it becomes an event, and none is hidden
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a task's own code may raise anything; all of it becomes an event, and none is hidden
         failure = error
     if failure and len(waiting) > 1:
         for item in waiting.values():
