@@ -23,7 +23,7 @@ from medallion_defs.bronze.landing import DONE_SUFFIX, LandingFile, LeftFile, sc
 from medallion_defs.bronze.memory import read_memory, write_memory
 from medallion_defs.bronze.store import BronzeStore, DamagedItemError, ForgottenItemError, NewArtifact, NewItem
 from medallion_defs.core.content import Source
-from medallion_defs.core.errors import TerminalError, TransientError
+from medallion_defs.core.errors import MedallionError, TerminalError, TransientError, describe_unexpected
 from medallion_defs.core.sections import LandingSettings
 from medallion_defs.core.timing import Timer
 from medallion_defs.ops.item import BronzeItem
@@ -170,6 +170,10 @@ class _Fetch:
                     self.refused.append(LeftFile(hashed_id(self.source.name, file.external_id), str(error)))
                 except FileUnsettledError as error:
                     self.waiting.append(LeftFile(file.external_id, str(error)))
+                except MedallionError:
+                    raise  # of no file: the disk
+                except Exception as error:  # noqa: BLE001 - whatever one file makes the code raise, the others are taken
+                    self.refused.append(LeftFile(file.external_id, describe_unexpected(error)))
             publications = group.publish()
         answers = list(zip(staged, publications, strict=True))
         for file, publication in answers:

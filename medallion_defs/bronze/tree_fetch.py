@@ -22,6 +22,7 @@ from medallion_defs.bronze.memory import read_memory, write_memory
 from medallion_defs.bronze.store import BronzeStore, DamagedItemError, ForgottenItemError, Group, NewArtifact, NewItem
 from medallion_defs.bronze.tree import FileState, TreePage, scan_tree
 from medallion_defs.core.content import Source
+from medallion_defs.core.errors import MedallionError, describe_unexpected
 from medallion_defs.core.timing import Timer
 from medallion_defs.ops.item import BronzeItem
 from medallion_defs.ops.tombstone import Tombstone, hashed_id
@@ -191,6 +192,10 @@ class _Fetch:
             refused.append(LeftFile(hashed_id(self.source.name, page.external_id), str(error)))
         except FileUnsettledError as error:
             self._wait(page, str(error))
+        except MedallionError:
+            raise  # of no page: the disk
+        except Exception as error:  # noqa: BLE001 - whatever one page makes the code raise, the others are taken
+            refused.append(LeftFile(page.external_id, describe_unexpected(error)))
         else:
             return True
         return False

@@ -12,7 +12,7 @@ from importlib import import_module
 from importlib.resources import files
 from types import ModuleType
 
-from medallion_defs.core.errors import ConfigurationError, MedallionError, UnexpectedError
+from medallion_defs.core.errors import ConfigurationError, MedallionError, describe_unexpected
 
 _LOG = logging.getLogger(__name__)
 
@@ -113,8 +113,8 @@ def explain_content_error(error: BaseException) -> str:
     if isinstance(error, MedallionError):
         return " ".join(str(error).split())
     # Of an error of syntax the traceback has only who imported; its text has file and line.
-    text = str(error) if isinstance(error, SyntaxError) else str(UnexpectedError.of(error))
-    return f"{type(error).__name__}: {' '.join(text.split())}."
+    text = f"{type(error).__name__}: {error}" if isinstance(error, SyntaxError) else describe_unexpected(error)
+    return f"{' '.join(text.split())}."
 
 
 def _folder(package: str, name: str) -> str:

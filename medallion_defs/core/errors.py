@@ -59,6 +59,11 @@ class UnexpectedError(TransientError):
         return error
 
 
+def describe_unexpected(error: BaseException) -> str:
+    """Return type, text and place of what was not expected, for a person."""
+    return f"{type(error).__name__}: {UnexpectedError.of(error)}"
+
+
 def find_place(frames: Sequence[tuple[str, int, str]]) -> str:
     """Return the last of the frames (file, line, function) that is not a library's: `articles/transform.py, line 60, in parse`."""
     own = [frame for frame in frames if frame[0].startswith(_PACKAGE) or not frame[0].startswith(_LIBRARIES)]

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 from pydantic import BaseModel, ValidationError
 
-from medallion_defs.core.errors import TerminalError, TransientError, describe_invalid
+from medallion_defs.core.errors import TerminalError, TransientError, describe_invalid, describe_unexpected
 from medallion_defs.core.sections import TaskSettings
 from medallion_defs.labeling.contract import ProcessingResult
 from medallion_defs.ops.endings import describe_error, error_type
@@ -173,6 +173,8 @@ def validate_output(model: type[BaseModel], output: Mapping[str, Any] | None) ->
         raise InvalidOutputError(f"The output does not fit {model.__name__}: {wrong}.") from error
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidOutputError(f"The output is not JSON: {error}.") from error
+    except Exception as error:  # a task's own validators may raise anything; it is this answer's, and no other's
+        raise InvalidOutputError(f"The check of the output raised {describe_unexpected(error)}.") from error
     if "\\u0000" in text and _NUL.search(text):
         raise InvalidOutputError("The output holds a NUL character, which no Postgres text can.")
     return text

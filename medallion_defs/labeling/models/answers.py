@@ -124,7 +124,9 @@ def read_ledger_batch(settings: Settings, tasks: Mapping[str, Task], source_type
                     report = _Answers(connection, settings, tasks, item.external_id, str(item.bronze_path), run_id).settle()
                     ledger.save([item.finished("silver.tasks_results", _row_counts(report), {}, clock.now())])
                 reports.append(report)
-            except MedallionError as error:
+            except (psycopg.OperationalError, psycopg.InterfaceError):
+                raise  # of no item: the database is away
+            except Exception as error:  # noqa: BLE001 - answers are odd, and a task's own code checks them; the item fails with the text
                 with connection.transaction():
                     if isinstance(error, UnwantedAnswersError):
                         _Answers(connection, settings, tasks, item.external_id, str(item.bronze_path), run_id).settle_costs()

@@ -12,7 +12,7 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from medallion_defs.core import clock, db, ids
-from medallion_defs.core.errors import ConfigurationError, MedallionError
+from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.genai.cost import Mode, estimate_usd
@@ -158,7 +158,7 @@ def _build(
     for item in _items(settings, connection, task, profile, candidates):
         try:
             request = model.build_request(item, render_template(profile, item.inputs))
-        except MedallionError as error:
+        except Exception as error:  # noqa: BLE001 - a task's own code may raise anything
             reasons.append(str(error))
             continue
         media = [Media(medium.path, medium.mime_type) for medium in request.media]

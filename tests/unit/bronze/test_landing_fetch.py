@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from medallion_defs.bronze import landing_fetch
+from medallion_defs.bronze.encoding import artifact_name
 from medallion_defs.bronze.landing import LandingFile
 from medallion_defs.bronze.landing_fetch import FetchReport, fetch_landing, groups_of
 from medallion_defs.bronze.local import LocalGroup, LocalStore
@@ -48,6 +49,24 @@ def test_a_dropped_file_becomes_an_item_and_moves_away(store: LocalStore, landin
     assert taken(landing) == ["2024/Fleet.CSV"]
     assert not (landing / "events" / "2024" / "Fleet.CSV").exists()
     assert fetch(store, landing) == FetchReport((), (), (), (), 0, pytest.approx(0, abs=60))
+
+
+def test_invariant_15_a_file_that_makes_the_code_raise_is_refused_alone(
+    store: LocalStore, landing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(stem: str, filename: str) -> str:
+        if filename == "b.csv":
+            raise LookupError("unknown encoding: odd")
+        return artifact_name(stem, filename)
+
+    monkeypatch.setattr(landing_fetch, "artifact_name", odd)
+    for name in ("a.csv", "b.csv", "c.csv"):
+        drop(landing, name)
+    report = fetch(store, landing)
+    assert [item.external_id for item in report.published] == ["a.csv", "c.csv"]
+    [refused] = report.refused
+    assert refused.name == "b.csv"
+    assert refused.reason.startswith("LookupError: unknown encoding: odd (bronze/test_landing_fetch.py, line ")
 
 
 def test_bronze_never_shares_an_inode_with_landing(store: LocalStore, landing: Path, bronze: Path) -> None:

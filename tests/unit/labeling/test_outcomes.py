@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.core.sections import TaskSettings
@@ -49,6 +49,20 @@ def test_an_output_is_checked_as_json_so_a_date_is_a_string() -> None:
 def test_what_does_not_fit_is_said_field_by_field(output: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidOutputError, match=words):
         validate_output(Answer, output)
+
+
+def test_invariant_15_whatever_a_tasks_own_validator_raises_is_of_that_output() -> None:
+    class Checked(BaseModel):
+        text: str
+
+        @field_validator("text")
+        @classmethod
+        def _look_up(cls, text: str) -> str:
+            known: dict[str, str] = {}
+            return known[text]
+
+    with pytest.raises(InvalidOutputError, match=r"raised KeyError: 'a' \(labeling/test_outcomes.py, line \d+, in _look_up\)"):
+        validate_output(Checked, {"text": "a"})
 
 
 def test_a_backslash_before_u0000_is_no_nul() -> None:
