@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from medallion_defs.core.access_settings import LoginSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.stack.migrate import migrate
 from medallion_defs.stack.postgres import EmbeddedPostgres
@@ -63,9 +65,10 @@ def db(database_url: str) -> Iterator[psycopg.Connection]:
 
 
 @pytest.fixture
-def settings(database_url: str, tmp_path: Path) -> Settings:
-    """Settings of a project whose data folder is `tmp_path/data` and whose database is fresh and migrated."""
-    return Settings(root=ROOT, data_dir=tmp_path / "data", database_url=database_url)
+def settings(postgres: EmbeddedPostgres, database_url: str, tmp_path: Path) -> Settings:
+    """Settings of a project whose data folder is `tmp_path/data` and whose database is fresh and migrated; every role logs in itself."""
+    logins = {role.removeprefix("medallion_"): url for role, url in postgres.login_urls(urlsplit(database_url).path[1:]).items()}
+    return Settings(root=ROOT, data_dir=tmp_path / "data", database_url=database_url, logins=LoginSettings.model_validate(logins))
 
 
 def create_database(server: EmbeddedPostgres, name: str, template: str = "template1") -> None:

@@ -209,6 +209,9 @@ class GenaiSettings(Section):
     """How the model is asked."""
 
     api_key: SecretStr | None = Field(None, description="The key of the Gemini API; better set as MEDALLION_GENAI__API_KEY.")
+    key_is_elsewhere: bool = Field(
+        False, description="Whether the process that asks the model has the key, and this one has not; `medallion up` sets it."
+    )
     base_url: str | None = Field(None, description="Another address than Google's, such as the emulator's; no key is needed for loopback.")
     api_version: str = Field("v1", description="Version of the API in the path of each call.")
     timeout_seconds: float = Field(60.0, gt=0, le=3_600, description="Longest wait for one HTTP call.")
@@ -260,8 +263,8 @@ class GenaiSettings(Section):
 
     @property
     def is_reachable(self) -> bool:
-        """Whether there is anybody to ask: a key, or an address of one's own."""
-        return self.api_key is not None or self.base_url is not None
+        """Whether there is a model to ask: a key, here or where the model is asked, or an address of one's own."""
+        return self.api_key is not None or self.base_url is not None or self.key_is_elsewhere
 
 
 class CurricularSettings(Section):

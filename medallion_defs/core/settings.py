@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from medallion_defs.core.access_settings import WebSettings
+from medallion_defs.core.access_settings import FolderSettings, LoginSettings, WebSettings
 from medallion_defs.core.content import SOURCES, content_names, is_task_key
 from medallion_defs.core.errors import ConfigurationError, describe_invalid
 from medallion_defs.core.sections import (
@@ -48,7 +48,9 @@ class Settings(BaseSettings):
 
     root: Path = Field(description="The project folder: the nearest one with a medallion.yaml, or MEDALLION_ROOT.")
     data_dir: Path = Field(Path("data"), description="Run-time output; a relative path starts at the project folder.")
-    database_url: str | None = Field(None, description="Postgres of silver, gold and ops (postgresql://…). Empty: the embedded server.")
+    database_url: str | None = Field(
+        None, repr=False, description="Postgres of silver, gold and ops (postgresql://…). Empty: the embedded server."
+    )
     sources: dict[str, Annotated[SourceSettings, WrapValidator(note_invalid_source)]] = Field(default_factory=dict)
     gold: GoldSettings = GoldSettings()
     retention: RetentionSettings = RetentionSettings()
@@ -57,6 +59,8 @@ class Settings(BaseSettings):
     openlineage: OpenLineageSettings = OpenLineageSettings()
     genai: GenaiSettings = GenaiSettings()
     web: WebSettings = WebSettings()
+    logins: LoginSettings = LoginSettings()
+    folders: FolderSettings = FolderSettings()
     curricular: Annotated[CurricularSettings | None, WrapValidator(note_invalid_pages)] = Field(
         None, description="The section of [curricular pages](../curricular-pages.md). Empty: that source is off."
     )

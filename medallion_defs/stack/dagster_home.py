@@ -1,4 +1,4 @@
-"""Dagster's home folder and environment, and the pass at boot over runs that a killed host left open.
+"""Dagster's home folder and commands, and the pass at boot over runs that a killed host left open.
 
 `python -m medallion_defs.stack.dagster_home` makes that pass, in a process of its own so that the supervisor never
 imports Dagster: 70 MB and two seconds that it needs once.
@@ -11,9 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from medallion_defs.core.settings import Settings, process_environment
-from medallion_defs.stack.child import MARK
-from medallion_defs.stack.databases import Databases
+from medallion_defs.core.settings import Settings
 
 LOCATIONS = ("bronze", "silver", "gold")
 JSON_LOGS = ("--log-format", "json")
@@ -39,23 +37,6 @@ def prepare_home(settings: Settings) -> None:
         with contextlib.suppress(FileNotFoundError):
             link.unlink()
         link.symlink_to(target)
-
-
-def stack_environment(settings: Settings, databases: Databases) -> dict[str, str]:
-    """Return the environment of every process of the stack."""
-    return {
-        **process_environment(),
-        MARK: str(settings.data_path),
-        "MEDALLION_ROOT": str(settings.root),
-        "MEDALLION_DATA_DIR": str(settings.data_path),
-        "MEDALLION_DATABASE_URL": databases.medallion_url,
-        "DAGSTER_PG_URL": databases.dagster_url,
-        "DAGSTER_HOME": str(home_folder(settings.data_path)),
-        "DAGSTER_DISABLE_TELEMETRY": "1",
-        # A sensor that scans a large folder on a busy machine may pass Dagster's 60 s; the daemon's setting counts.
-        "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "180",
-        "PYTHONUNBUFFERED": "1",
-    }
 
 
 def write_workspace(path: Path, sockets: Mapping[str, Path]) -> None:

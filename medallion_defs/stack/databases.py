@@ -2,15 +2,17 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 
+from medallion_defs.core.access_settings import LoginSettings
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings, process_environment
 from medallion_defs.stack.lock import lock_holder, stack_lock
+from medallion_defs.stack.logins import DAGSTER_LOGIN, ROLES
 from medallion_defs.stack.postgres import DAGSTER_DATABASE, DATABASE, EmbeddedPostgres
 
 DAGSTER_SCHEME = "postgresql+psycopg2"
@@ -18,11 +20,18 @@ DAGSTER_SCHEME = "postgresql+psycopg2"
 
 @dataclass(frozen=True)
 class Databases:
-    """The two databases of a stack, and the embedded server when they are on it."""
+    """The two databases of a stack, and the embedded server when they are on it.
+
+    Attributes:
+        medallion_url: with the login that migrates; on a server without own logins also that of every role.
+        dagster_url: with the login that owns Dagster's database.
+        logins: URL by role (`medallion_bronze`), of those roles that have a login of their own.
+    """
 
     medallion_url: str
     dagster_url: str
     embedded: EmbeddedPostgres | None
+    logins: Mapping[str, str] = field(default_factory=dict)
 
 
 def embedded_postgres(data_path: Path) -> EmbeddedPostgres:
@@ -39,10 +48,12 @@ def open_databases(settings: Settings) -> Databases:
     """
     dagster_url = check_urls(settings, process_environment())
     if dagster_url is not None:
-        return Databases(settings.require_database_url(), dagster_url, None)
+        named = {role: url for role in ROLES if (url := settings.logins.of(role))}
+        return Databases(settings.require_database_url(), dagster_url, None, named)
     server = embedded_postgres(settings.data_path)
     server.start()
-    return Databases(server.url(DATABASE), server.url(DAGSTER_DATABASE, DAGSTER_SCHEME), server)
+    dagster_url = server.url(DAGSTER_DATABASE, DAGSTER_SCHEME, login=DAGSTER_LOGIN)
+    return Databases(server.url(DATABASE), dagster_url, server, server.login_urls())
 
 
 @contextlib.contextmanager
@@ -61,7 +72,13 @@ def database_at_hand(settings: Settings) -> Iterator[Settings]:
             cleanup.enter_context(stack_lock(settings.data_path))
             cleanup.callback(server.stop)
         server.start()
-        yield settings.model_copy(update={"database_url": server.url()})
+        yield with_logins(settings, server)
+
+
+def with_logins(settings: Settings, server: EmbeddedPostgres) -> Settings:
+    """Return `settings` with the URLs of the embedded server: its administrator's, and those of all logins."""
+    logins = {role.removeprefix("medallion_"): url for role, url in server.login_urls().items()}
+    return settings.model_copy(update={"database_url": server.url(), "logins": LoginSettings.model_validate(logins)})
 
 
 def is_dagster_database_ready(dagster_url: str) -> bool:

@@ -5,9 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import psycopg
 
@@ -19,6 +17,8 @@ from medallion_defs.core.settings import Settings, process_environment
 from medallion_defs.silver.partitions import too_many_items
 from medallion_defs.stack.contents import find_broken
 from medallion_defs.stack.databases import check_urls, embedded_postgres
+from medallion_defs.stack.doctor_access import check_logins, judge_folder
+from medallion_defs.stack.finding import Finding
 from medallion_defs.stack.health import is_port_free
 from medallion_defs.stack.lock import lock_holder
 from medallion_defs.stack.postgres import binaries, describe_account
@@ -26,23 +26,6 @@ from medallion_defs.stack.supervisor import LEAST_FREE_BYTES
 
 _SPARSE_BYTES = 2 * 1024**3
 _OLDEST_PYTHON, _FIRST_UNKNOWN_PYTHON = (3, 11), (3, 15)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report.
-
-    Attributes:
-        check: what was looked at.
-        verdict: "warning" may work, "problem" will not.
-        detail: what was found.
-        remedy: what to do; empty when all is well.
-    """
-
-    check: str
-    verdict: Literal["ok", "warning", "problem"]
-    detail: str
-    remedy: str = ""
 
 
 def examine(settings: Settings, port: int) -> list[Finding]:
@@ -55,6 +38,7 @@ def examine(settings: Settings, port: int) -> list[Finding]:
         lambda: _check_lock(settings.data_path),
         lambda: _check_port(settings.data_path, port),
         lambda: _check_database(settings),
+        lambda: check_logins(settings),
         lambda: _check_landing(settings),
         lambda: judge_content(find_broken(settings)),
         lambda: _check_parallelism(settings),
@@ -129,7 +113,7 @@ def _check_data_folder(folder: Path) -> Finding:
     existing = _nearest(folder)
     if not os.access(existing, os.W_OK | os.X_OK):
         return Finding("data folder", "problem", f"{existing} cannot be written", "Change its owner, or set MEDALLION_DATA_DIR.")
-    return Finding("data folder", "ok", str(folder))
+    return judge_folder(folder, folder.stat().st_mode) if folder.exists() else Finding("data folder", "ok", str(folder))
 
 
 def _check_disk(folder: Path) -> Finding:

@@ -29,6 +29,7 @@ import psycopg
 from psycopg import sql
 
 from medallion_defs.core.errors import ConfigurationError, TransientError
+from medallion_defs.stack.logins import ROLES, ensure_logins, has_all_passwords, read_password
 from medallion_defs.stack.logs import cap_log, tail
 from medallion_defs.stack.sockets import make_private, socket_folder
 
@@ -74,6 +75,11 @@ class EmbeddedPostgres:
         return self.folder.resolve() / "cluster"
 
     @property
+    def runs_as_other(self) -> bool:
+        """Whether its files are another account's, as `nobody`'s where root started it. It has a cluster."""
+        return self.cluster.stat().st_uid != os.geteuid()
+
+    @property
     def log(self) -> Path:
         return self.folder / "log"
 
@@ -82,10 +88,15 @@ class EmbeddedPostgres:
         """Private folder of the socket."""
         return socket_folder("postgres", self.folder)
 
-    def url(self, database: str = DATABASE, driver: str = "postgresql") -> str:
-        """Return the URL of one database of the server."""
-        password = (self.folder / "password").read_text(encoding="ascii").strip()
-        return f"{driver}://{USER}:{quote(password)}@/{database}?host={quote(str(self.socket_folder), safe='')}"
+    def url(self, database: str = DATABASE, driver: str = "postgresql", *, login: str = USER) -> str:
+        """Return the URL of one database of the server, of the administrator or of another login (`logins.py`)."""
+        is_administrator = login == USER
+        password = (self.folder / "password").read_text(encoding="ascii").strip() if is_administrator else read_password(self.folder, login)
+        return f"{driver}://{login}:{quote(password)}@/{database}?host={quote(str(self.socket_folder), safe='')}"
+
+    def login_urls(self, database: str = DATABASE) -> dict[str, str]:
+        """Return the URL of the login of every role, by role."""
+        return {role: self.url(database, login=role) for role in ROLES}
 
     def start(self) -> None:
         """Start the server, creating the cluster at the first call; attach when it runs already.
@@ -98,7 +109,7 @@ class EmbeddedPostgres:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._alone():
-            if self.is_running():
+            if self.is_running() and has_all_passwords(self.folder):
                 return
             if not self.cluster.exists():
                 self._create_cluster()
@@ -108,6 +119,8 @@ class EmbeddedPostgres:
                 self._await_answer(None, 0)
             for database in (DATABASE, DAGSTER_DATABASE):
                 self._ensure_database(database)
+            with psycopg.connect(self.url(DATABASE)) as medallion, psycopg.connect(self.url(DAGSTER_DATABASE)) as dagster:
+                ensure_logins(self.folder, medallion, dagster)
 
     def stop(self, *, hurry: bool = False) -> None:
         """Stop the server and wait until it is gone. Nothing committed is lost either way.

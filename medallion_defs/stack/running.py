@@ -15,8 +15,9 @@ from typing import IO, Any
 from medallion_defs.core.errors import TransientError
 from medallion_defs.core.settings import Settings, process_environment
 from medallion_defs.stack.child import MARK
-from medallion_defs.stack.dagster_home import home_folder, stack_environment
+from medallion_defs.stack.dagster_home import home_folder
 from medallion_defs.stack.databases import Databases, open_databases
+from medallion_defs.stack.environment import stack_environment
 from medallion_defs.stack.health import ask_graphql
 from medallion_defs.stack.state import StackState, read_state
 

@@ -11,13 +11,12 @@ import signal
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from medallion_defs.core import clock
-from medallion_defs.core.content import content_names
 from medallion_defs.core.errors import ConfigurationError, TransientError
 from medallion_defs.core.logging import encode_line
 from medallion_defs.core.settings import Settings, process_environment
@@ -29,10 +28,11 @@ from medallion_defs.stack.dagster_home import (
     code_server_command,
     home_folder,
     prepare_home,
-    stack_environment,
     write_workspace,
 )
 from medallion_defs.stack.databases import Databases, check_urls, is_dagster_database_ready, open_databases
+from medallion_defs.stack.environment import host_environment, location_environment
+from medallion_defs.stack.folders import close_folders
 from medallion_defs.stack.health import accepts_connections, find_free_port, is_guarded, is_port_free, read_health
 from medallion_defs.stack.lock import stack_lock
 from medallion_defs.stack.logs import ErrorRelay, cap_log
@@ -134,8 +134,6 @@ class Supervisor:
     def _run_locked(self) -> None:
         check_disk(self.settings.data_path)
         prepare_home(self.settings)
-        for source in content_names("medallion_defs.sources"):
-            (self.settings.landing_path / source).mkdir(parents=True, exist_ok=True)
         try:
             self._start()
             self._watch()
@@ -152,6 +150,9 @@ class Supervisor:
         self._tell(f"Starting Medallion on {self.settings.data_path}")
         self._tell("  Postgres")
         self.databases = open_databases(self.settings)
+        closed = close_folders(self.settings, self.databases.embedded)
+        if closed:
+            self._tell(f"  {closed}")
         self._pause()
         self._tell("  the database's schema, and the code locations " + ", ".join(LOCATIONS))
         closer = self._make_processes()
@@ -182,16 +183,22 @@ class Supervisor:
         assert self.databases is not None
         make_private(socket_folder("stack", self.settings.data_path))
         write_workspace(self.home / "workspace.yaml", self.sockets)
-        environment = stack_environment(self.settings, self.databases)
+        databases, settings = self.databases, self.settings
+        host = host_environment(settings, databases)
         scripts = Path(sysconfig.get_path("scripts"))
         workspace = ["-w", str(self.home / "workspace.yaml")]
 
-        def make(name: str, command: Sequence[str], socket: Path | None = None) -> Child:
+        def make(name: str, command: Sequence[str], environment: Mapping[str, str] = host, socket: Path | None = None) -> Child:
             clean = (lambda: socket.unlink(missing_ok=True)) if socket else (lambda: None)
             return Child(name, list(command), environment, self.settings.root, self.home / "logs" / f"{name}.log", clean)
 
         servers = [
-            make(f"code-{location}", code_server_command(scripts, location, socket, self.settings.root), socket)
+            make(
+                f"code-{location}",
+                code_server_command(scripts, location, socket, settings.root),
+                location_environment(settings, databases, location),
+                socket,
+            )
             for location, socket in self.sockets.items()
         ]
         closer = make("left-runs", [sys.executable, "-m", "medallion_defs.stack.dagster_home"])

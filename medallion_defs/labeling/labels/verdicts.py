@@ -47,7 +47,7 @@ def give_verdict(settings: Settings, task: Task, task_id: UUID, output: Mapping[
     if not reason.strip() or not reviewer.strip():
         raise TerminalError("A verdict needs a reason and a reviewer: who comes after must be able to ask why, and whom.")
     values = {"task_id": task_id, "output": validate_output(task.spec.output_model, output), "reason": reason, "reviewer": reviewer}
-    with db.connect(settings, "medallion_gold") as connection:
+    with db.connect(settings, "medallion_review") as connection:
         found = connection.execute(_SQL["find_result"], {"task_id": task_id}).fetchone()
         if found is None or found[0] != task.task_key:
             raise TerminalError(f"Task {task_id} has no result of {task.task_key}, so there is nothing to judge.")
@@ -63,7 +63,7 @@ def withdraw_verdict(settings: Settings, verdict_id: int) -> None:
     Raises:
         TerminalError: there is no such verdict, or it holds no more already.
     """
-    with db.connect(settings, "medallion_gold") as connection:
+    with db.connect(settings, "medallion_review") as connection:
         if not connection.execute(_SQL["withdraw"], {"verdict_id": verdict_id}).rowcount:
             raise TerminalError(f"There is no verdict {verdict_id} that holds.")
 
