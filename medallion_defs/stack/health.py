@@ -84,7 +84,8 @@ def is_guarded(url: str) -> bool:
     try:
         urllib.request.urlopen(request, timeout=_SECONDS).close()
     except urllib.error.HTTPError as error:
-        return error.code == HTTPStatus.FORBIDDEN
+        with error:
+            return error.code == HTTPStatus.FORBIDDEN
     except OSError as error:
         raise TransientError(f"The Dagster web server at {url} does not answer: {error}") from error
     return False

@@ -111,6 +111,7 @@ def test_a_foreign_name_and_a_foreign_page_are_refused(stack: RunningStack) -> N
         request = urllib.request.Request(stack.graphql_url, body, {"Content-Type": "application/json", **headers})
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(request, timeout=60)
+        refused.value.close()
         assert refused.value.code == 403
 
 

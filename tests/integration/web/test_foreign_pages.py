@@ -54,7 +54,8 @@ def request(server: WebServer, path: str, body: bytes | None = None, **headers: 
         with urllib.request.urlopen(sent, timeout=SECONDS) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
-        return error.code
+        with error:
+            return error.code
 
 
 def mutation(key: str) -> bytes:
@@ -167,6 +168,7 @@ def test_a_mutation_in_the_address_is_refused(server: WebServer, method: str) ->
     sent = urllib.request.Request(server.url + path, method=method)
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(sent, timeout=SECONDS)
+    refused.value.close()
     assert refused.value.code == 405
     assert request(server, path, b"", Content_Type="text/plain") == 415
     assert method not in server.limits()
