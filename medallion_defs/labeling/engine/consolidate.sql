@@ -12,15 +12,15 @@ LIMIT %(limit)s
 FOR UPDATE SKIP LOCKED
 
 -- name: consolidate
--- Each item's last outcome decides. The results are written last: their change feed's lock is held from there to the commit.
+-- Each item's last outcome in the batch that it is in decides. The results are written last: their change feed's lock is held from there to the commit.
 -- What the results need comes along with the update: of a join of two CTEs the planner knows no size, and takes nested loops.
 WITH outcome AS (
-    SELECT DISTINCT ON (task_id)
+    SELECT DISTINCT ON (task_id, batch_id)
         task_id, batch_id, attempt, event, at, error_type, error_message, retry_seconds, output, usage, cost_usd, code_version,
         CASE WHEN event <> 'failed' THEN event WHEN retry_seconds IS NULL THEN 'dead' ELSE 'retrying' END AS status
     FROM silver.tasks_status
     WHERE batch_id = ANY (%(batch_ids)s) AND event IN ('succeeded', 'failed', 'withdrawn')
-    ORDER BY task_id, event_id DESC
+    ORDER BY task_id, batch_id, event_id DESC
 ), updated AS (
     UPDATE silver.tasks_todo AS todo SET
         status = outcome.status,

@@ -68,6 +68,29 @@ def test_a_foreign_answer_fails_nobody_and_is_noted(notes: psycopg.Connection, s
     assert report.processed[0].items == 2
 
 
+def test_an_outcome_of_another_batch_than_the_tasks_own_decides_nothing(notes: psycopg.Connection, settings: Settings) -> None:
+    put_notes(notes, "hello")
+    [first] = runner.plan(settings, shout_task()).batch_ids
+    runner.process(settings, shout_task(), first)
+    [(second,)] = notes.execute(
+        "INSERT INTO silver.tasks_batches (task_key, prompt_id, items, bytes, state)"
+        " SELECT task_key, prompt_id, items, bytes, 'processed' FROM silver.tasks_batches RETURNING batch_id"
+    ).fetchall()
+    notes.execute("UPDATE silver.tasks_todo SET batch_id = %s", (second,))
+    # The task's own batch says that it failed; after that the first one, late, repeats its success.
+    copy_event = (
+        "INSERT INTO silver.tasks_status (task_id, task_key, batch_id, attempt, event, worker, output, error_type)"
+        " SELECT task_id, task_key, %s, attempt, %s, worker,"
+        " CASE %s WHEN 'succeeded' THEN output END, CASE %s WHEN 'failed' THEN 'Late' END"
+        " FROM silver.tasks_status WHERE event = 'succeeded' LIMIT 1"
+    )
+    for batch_id, event in ((second, "failed"), (first, "succeeded")):
+        notes.execute(copy_event, (batch_id, event, event, event))
+    notes.commit()
+    runner.consolidate(settings, shout_task())
+    assert (states(notes), outputs(notes)) == ({"n0": ("dead", 1, "Late")}, {})
+
+
 def test_an_error_after_the_last_answer_is_noted(notes: psycopg.Connection, settings: Settings) -> None:
     def falls_over_at_the_end(items, context):  # type: ignore[no-untyped-def]  # a task's own code
         yield from shout_task().processor(items, context)

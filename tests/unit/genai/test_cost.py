@@ -49,6 +49,13 @@ def test_a_long_prompt_has_its_own_price() -> None:
     assert cost_usd(Usage(prompt_token_count=200_000), PRICES, "flash", "online", DAY) == Decimal("0.3")
 
 
+def test_a_long_prompt_keeps_its_own_price_when_the_short_ones_have_a_newer_one() -> None:
+    newer = price("online", "2026-06-01", ("0.50", "0.05", "2.50"))
+    usage = Usage(prompt_token_count=200_000)
+    assert cost_usd(usage, [*PRICES, newer], "flash", "online", DAY) == Decimal("0.3"), "the tier is chosen before the day"
+    assert cost_usd(Usage(prompt_token_count=100_000), [*PRICES, newer], "flash", "online", DAY) == Decimal("0.05")
+
+
 def test_an_estimate_is_the_cost_of_the_longest_answer() -> None:
     assert estimate_usd(1_000, 2_000, PRICES, "flash", "batch", DAY) == Decimal("0.004125")
 
