@@ -310,6 +310,33 @@ def test_invariant_8_a_deterministic_failure_uses_at_most_max_attempts_and_new_c
     assert statuses(db) == {"bad.csv": "loaded", "good.csv": "loaded", "worse.csv": "dead"}
 
 
+def test_invariant_8_a_new_recipe_arms_the_failed_files_that_it_takes_and_no_other(db: psycopg.Connection) -> None:
+    register(db, "fleet_1.csv", "other.csv", "strange.pdf")
+
+    def fail_all(code: CodeVersions) -> set[str]:
+        """Return what is tried with this code; all of it fails for good."""
+        tried: set[str] = set()
+        while batches := Ledger(db).claim(SOURCE, SETTINGS, code, NOON):
+            db.commit()
+            for batch in batches:
+                items = Ledger(db).start_batch(batch.batch_id, "run", code, SETTINGS, NOON)
+                tried |= {item.external_id for item in items}
+                Ledger(db).save(item.failed(TerminalError("no"), NOON, SETTINGS) for item in items)
+                Ledger(db).leave_batch(batch.batch_id)
+                db.commit()
+        db.commit()
+        return tried
+
+    old = CodeVersions((("*.csv", "a1"),), otherwise="00")
+    assert fail_all(old) == {"fleet_1.csv", "other.csv", "strange.pdf"}
+    assert fail_all(old) == set()
+    # The old recipe is as it was; one that is asked before it takes a part of its files.
+    more = CodeVersions((("fleet_*.csv", "b1"), *old.by_pattern), otherwise="00")
+    assert fail_all(more) == {"fleet_1.csv"}
+    assert fail_all(more) == set()
+    assert fail_all(CodeVersions((("fleet_*.csv", "b1"), ("*.csv", "a2"), ("*.pdf", "c1")), otherwise="00")) == {"other.csv", "strange.pdf"}
+
+
 def test_invariant_8_a_run_that_is_started_again_and_again_does_not_pass_the_cap(
     db: psycopg.Connection, open_ledger: Callable[[], tuple[psycopg.Connection, Ledger]]
 ) -> None:
