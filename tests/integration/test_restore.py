@@ -20,6 +20,7 @@ from medallion_defs.silver.digest import digest_table
 from medallion_defs.sources.companies.tables import TABLE as COMPANIES
 from medallion_defs.sources.driver_events.tables import TABLE as EVENTS
 from medallion_defs.stack.postgres import binaries
+from tests.integration.commands import call
 from tests.integration.dagster_assets import drop, materialize
 from tests.integration.test_sensors import run_request, tick
 
@@ -145,3 +146,22 @@ def test_a_data_folder_that_moved_goes_on_where_it_was(stack: Stack, tmp_path: P
         # Paths in the database are below the data folder: nothing names where that is.
         named = "SELECT count(*) FROM ops.file_ingestions AS item WHERE strpos(item::text, %s) > 0"
         assert connection.execute(named, (str(tmp_path),)).fetchone() == (0,)
+
+
+def test_a_person_forgotten_after_the_dump_is_forgotten_again_by_the_same_command(
+    project: Settings, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    stack = Stack(project, instance)
+    stack.deliver("first", FIRST)
+    stack.work()
+    dump(project, tmp_path / "medallion.dump")
+    forget = ("forget", "--source", "driver_events", "--external-id", "first.jsonl", "--yes")
+    assert call(*forget).exit_code == 0
+    restore(project, tmp_path / "medallion.dump")
+    assert stack.digests()[EVENTS.fullname].startswith("1-")
+    stack.work()
+    assert call(*forget).exit_code == 0
+    stack.work()
+    assert {name: digest.partition("-")[0] for name, digest in stack.digests().items()} == {
+        EVENTS.fullname: "0", COMPANIES.fullname: "1", GOLD.fullname: "0",
+    }  # fmt: skip
