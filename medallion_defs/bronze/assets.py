@@ -3,7 +3,7 @@
 The only place of bronze that knows Dagster. The sensor reads names and stats; copying is the run's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,32 +22,38 @@ from medallion_defs.core.errors import TerminalError
 from medallion_defs.core.markdown import Markdown
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import stage_timing
+from medallion_defs.ops.dagster_asset import data_version, plain_failures
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG, request_run
-from medallion_defs.ops.watch import build_check
+from medallion_defs.ops.watch import build_checks
 
 _SHOWN = 200
 
 
 @dataclass(frozen=True)
 class BronzeContent:
-    """What the bronze process knows of one source: its facts, and how its items come in."""
+    """What the bronze process knows of one source: its facts, how its items come in, and the names of the recipes that read them."""
 
     source: Source
     fetch: Fetch
+    recipes: tuple[str, ...] = ()
 
 
 def build_bronze(content: BronzeContent) -> dg.Definitions:
     """Return the asset, job and sensor of one source. Touches neither disk nor database."""
     if isinstance(content.fetch, TreeFetch):
         return build_tree(content.source, content.fetch)
-    asset = _build_asset(content.source)
+    asset = _build_asset(content)
     name = content.source.name
-    on_time = build_check("bronze", name, "medallion_bronze", look_at_landing([name]))
-    fetching = dg.AssetSelection.assets(asset) - dg.AssetSelection.checks(on_time)
-    job = dg.define_asset_job(f"bronze_{name}", selection=fetching, tags={LAYER_TAG: "bronze"})
+    on_time = build_checks("bronze", name, "medallion_bronze", look_at_landing([name]))
+    job = dg.define_asset_job(
+        f"bronze_{name}",
+        selection=[asset],
+        tags={LAYER_TAG: "bronze"},
+        description=f"Takes every complete file in data/landing/{name} into data/bronze/{name}.",
+    )
     return dg.Definitions(assets=[asset], asset_checks=[on_time], jobs=[job], sensors=[_build_sensor(content.source)])
 
 
@@ -77,25 +83,41 @@ def _refusal(source: Source, file: LeftFile, at: datetime, run_id: str | None) -
     return DatasetIngestion.refused(source.name, file.name, filename, TerminalError(file.reason), at, run_id)
 
 
-def _build_asset(source: Source) -> dg.AssetsDefinition:
+def _build_asset(content: BronzeContent) -> dg.AssetsDefinition:
+    source = content.source
+    key = dg.AssetKey(["bronze", source.name])
+
     @dg.asset(
-        key=["bronze", source.name],
+        key=key,
         group_name=source.domain,
         kinds={"file", "bronze"},
         tags={LAYER_TAG: "bronze"},
         owners=list(source.owners),
         description=f"{source.title}, as they came: one immutable directory per file dropped in `data/landing/{source.name}/`."
         f"\n\n{source.description}\n\nMaterialize takes every complete file now.",
+        metadata={
+            "landing_folder": f"data/landing/{source.name}",
+            "bronze_folder": f"data/bronze/{source.name}",
+            "recipes": ", ".join(content.recipes) or "none: each file is read whole",
+        },
         required_resource_keys={"settings"},
+        output_required=False,
         retry_policy=dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL),
         pool=f"bronze_{source.name}",
     )
-    def bronze_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with checks, Dagster takes only the bare class
+    def bronze_asset(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
         settings: Settings = context.resources.settings
-        report = fetch_source(settings, source, context.run.run_id)
+        with plain_failures():
+            report = fetch_source(settings, source, context.run.run_id)
         for file in report.refused:
-            context.log.warning(f"landing/{source.name}/{file.name} was refused: {file.reason}")
-        return dg.MaterializeResult(metadata=describe(report))
+            context.log.error(f"landing/{source.name}/{file.name} was refused: {file.reason}")
+        # Files that are left where they are, and those that were refused, are looked at by each run.
+        is_emptied = settings.source(source.name).landing.after == "move"
+        if not report.published and not (is_emptied and (report.unchanged or report.removed)):
+            context.log.info(f"Nothing was taken from landing/{source.name}: {_count_left(report)}.")
+            return
+        version = data_version(context.instance, context.run.run_id, key, is_changed=bool(report.published))
+        yield dg.MaterializeResult(metadata=describe(report), data_version=version)
 
     return bronze_asset
 
@@ -143,6 +165,11 @@ def describe(report: FetchReport) -> dict[str, dg.MetadataValue[Any]]:
         refused=_reasons(report.refused),
         waiting=_reasons(report.waiting),
     )
+
+
+def _count_left(report: FetchReport) -> str:
+    counts = {"unchanged": report.unchanged, "refused": report.refused, "still being written": report.waiting}
+    return ", ".join(f"{len(files)} {what}" for what, files in counts.items() if files) or "it holds no complete file"
 
 
 def _reasons(files: Sequence[LeftFile]) -> Markdown:

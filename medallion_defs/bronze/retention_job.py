@@ -41,7 +41,11 @@ def build_bronze_retention() -> dg.Definitions:
         apply_retention()
 
     schedule = dg.ScheduleDefinition(
-        name="retention_bronze", job=retention_bronze, cron_schedule="20 4 * * *", default_status=dg.DefaultScheduleStatus.STOPPED
+        name="retention_bronze",
+        job=retention_bronze,
+        cron_schedule="20 4 * * *",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="Applies the retention policies of bronze, daily; stopped until you start it.",
     )
     return dg.Definitions(jobs=[retention_bronze], schedules=[schedule])
 

@@ -3,10 +3,11 @@
 The sensor stats folders; a file that is edited in place moves none of them, so every night all pages are looked at.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from medallion_defs.bronze.contract import TreeFetch
 from medallion_defs.bronze.landing import LeftFile
@@ -18,6 +19,7 @@ from medallion_defs.core.content import Source
 from medallion_defs.core.errors import ConfigurationError, TerminalError
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import stage_timing
+from medallion_defs.ops.dagster_asset import data_version, plain_failures
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.item import BronzeItem
 from medallion_defs.ops.ledger import Ledger
@@ -30,13 +32,15 @@ _OFF = "the settings have no section 'curricular', so there is nowhere to look; 
 class TreeConfig(dg.Config):
     """What a person may ask of one run."""
 
-    rehash: bool = False  # read every page again, also those whose size and times are as they were
+    rehash: bool = Field(False, description="Read every page again, also those whose size and times are as they were.")
 
 
 def build_tree(source: Source, fetch: TreeFetch) -> dg.Definitions:
     """Return the asset, job, sensor and schedule of one source. Touches neither disk nor database."""
     asset = _build_asset(source, fetch)
-    job = dg.define_asset_job(f"bronze_{source.name}", selection=[asset], tags={LAYER_TAG: "bronze"})
+    job = dg.define_asset_job(f"bronze_{source.name}", selection=[asset], tags={LAYER_TAG: "bronze"},
+        description="Takes pages that are new or have changed; with rehash every page is read again.",
+    )  # fmt: skip
     schedule = dg.ScheduleDefinition(
         name=f"scan_{source.name}",
         job=job,
@@ -78,24 +82,34 @@ def fetch_tree_source(settings: Settings, source: Source, fetch: TreeFetch, run_
 
 
 def _build_asset(source: Source, fetch: TreeFetch) -> dg.AssetsDefinition:
+    key = dg.AssetKey(["bronze", source.name])
+
     @dg.asset(
-        key=["bronze", source.name],
+        key=key,
         group_name=source.domain,
         kinds={"file", "bronze"},
         tags={LAYER_TAG: "bronze"},
         owners=list(source.owners),
         description=f"{source.title}, as they came: one immutable directory per page, with its label and its image."
         f"\n\n{source.description}\n\nMaterialize takes what is new or has changed; with `rehash` every page is read again.",
+        metadata={"bronze_folder": f"data/bronze/{source.name}", "recipes": "none: each page is read whole"},
         required_resource_keys={"settings"},
+        output_required=False,
         retry_policy=dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL),
         pool=f"bronze_{source.name}",
     )
-    def bronze_tree(context: dg.AssetExecutionContext, config: TreeConfig) -> dg.MaterializeResult[Any]:
+    def bronze_tree(context: dg.AssetExecutionContext, config: TreeConfig) -> Iterator[dg.MaterializeResult[Any]]:
         settings: Settings = context.resources.settings
-        if fetch.read_scope(settings) is None:
-            context.log.info(f"Nothing was taken: {_OFF}.")
-            return dg.MaterializeResult(metadata={"off": _OFF})
-        return dg.MaterializeResult(metadata=describe(fetch_tree_source(settings, source, fetch, context.run.run_id, rehash=config.rehash)))
+        with plain_failures():
+            if fetch.read_scope(settings) is None:
+                context.log.info(f"Nothing was taken: {_OFF}.")
+                return
+            report = fetch_tree_source(settings, source, fetch, context.run.run_id, rehash=config.rehash)
+        if not report.published:
+            context.log.info(f"Nothing is new: {report.unchanged:,} pages are as they were, {report.refused:,} were refused.")
+            return
+        version = data_version(context.instance, context.run.run_id, key, is_changed=bool(report.published))
+        yield dg.MaterializeResult(metadata=describe(report), data_version=version)
 
     return bronze_tree
 

@@ -21,7 +21,7 @@ from medallion_defs.gold.enrich_run import Step, follow_scope
 from medallion_defs.gold.reconcile import measure as measure_gold
 from medallion_defs.locations.silver import load_contents
 from medallion_defs.ops.ledger_values import Extent
-from medallion_defs.ops.scope import RunScope, Scope, parse_scope, parse_time
+from medallion_defs.ops.scope import RunScope, Scope, parse_before, parse_scope
 from medallion_defs.silver.backfill import left_behind, load_history, measure
 from medallion_defs.silver.load_run import LoadReport, SilverContent
 from medallion_defs.stack.databases import database_at_hand
@@ -47,7 +47,7 @@ def backfill(
         raise ConfigurationError(f"There is no table {table} to backfill. There is: {', '.join(sorted(silver.keys() | gold.keys()))}.")
     code = silver[table].code if table in silver else None
     part = parse_scope(chosen, since, file_id or [], dataset, current_code=code)
-    until = parse_time("before", before) if before else clock.now()
+    until = parse_before(before, clock.now())
     if table in gold and before:
         raise ConfigurationError("--before is for silver. Gold is compared again from the start, and only what differs is written.")
     with database_at_hand(load_settings()) as settings:

@@ -25,7 +25,7 @@ from medallion_defs.labeling.labels import verdicts
 from medallion_defs.labeling.labels.build import refresh_labels
 from medallion_defs.labeling.registry import Task, find_task, load_usable_tasks
 from medallion_defs.labeling.runner import ConsolidateReport, ProcessReport
-from medallion_defs.ops.scope import RunScope, parse_scope, parse_time
+from medallion_defs.ops.scope import RunScope, parse_before, parse_scope, require_match
 from medallion_defs.stack.databases import database_at_hand
 
 app = typer.Typer(help="Labeling tasks: plan, process, consolidate, and what became of them.", no_args_is_help=True)
@@ -58,7 +58,7 @@ def plan(
 @app.command()
 def process(
     task: TaskKey,
-    batch_id: Annotated[int | None, typer.Option(help="This batch; default: the oldest that is free.")] = None,
+    batch_id: Annotated[int | None, typer.Option("--batch-id", "--batch_id", help="This batch; default: the oldest that is free.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Process one batch: call the task's processor, or hand the batch to the model's transport."""
@@ -170,15 +170,20 @@ def backfill(
     scope = next((scope for scope, is_chosen in chosen.items() if is_chosen), RunScope.all)
     if sum(chosen.values()) > 1:
         raise ConfigurationError("One of --since, --file-id and --outdated at a time.")
-    until = parse_time("before", before) if before else clock.now()
+    until = parse_before(before, clock.now())
     with _engine(task) as (settings, tasks):
         found = find_task(tasks, task)
         parsed = parse_scope(scope, since, file_id or [], current_code=CodeVersions((), found.code_version))
         if dry_run:
-            _say_extent(runner.count_backfill(settings, found, parsed, until))
-            return
-        count = runner.backfill(settings, found, parsed, until)
-    typer.echo(f"{count:,} tasks are to be done again. 'medallion tasks run --task {task}' does them, or the sensor.")
+            _say_extent(extent := runner.count_backfill(settings, found, parsed, until))
+        else:
+            extent = runner.backfill(settings, found, parsed, until)
+        if extent.marked:
+            typer.echo(runner.explain_marked(settings, found, extent.marked))
+    if dry_run:
+        return
+    require_match(extent.tasks + extent.marked, parsed, f"result of {task}", until if before else None)
+    typer.echo(f"{extent.tasks:,} tasks are to be done again. 'medallion tasks run --task {task}' does them, or the sensor.")
     typer.echo(f"If this was stopped, go on with --before {until.isoformat()}")
 
 

@@ -119,3 +119,9 @@ def explain_content_error(error: BaseException) -> str:
 
 def _folder(package: str, name: str) -> str:
     return f"{package.rpartition('.')[2]}/{name}"
+
+
+def recipe_names(package: str, source: str) -> list[str]:
+    """Return the file names of a source's recipes, sorted; none of a source whose files are read whole. Imports nothing of it."""
+    folder = files(package) / source / "recipes"
+    return sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml")) if folder.is_dir() else []

@@ -26,6 +26,7 @@ from medallion_defs.genai.poll import Polled, poll_batches
 from medallion_defs.genai.state import BatchState, GenaiBatch
 from medallion_defs.genai.submit import Sent, send_batches
 from medallion_defs.ops.cursors import decode_cursor, encode_cursor
+from medallion_defs.ops.dagster_asset import plain_failures
 from medallion_defs.ops.item import BronzeItem
 from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG, request_run
@@ -87,7 +88,9 @@ def due(connection: psycopg.Connection, settings: GenaiSettings, now: datetime) 
 def build_exchange() -> dg.Definitions:
     """Return the assets, the job and the sensor. Touches neither disk nor database nor network."""
     asset = _build_asset()
-    job = dg.define_asset_job(_JOB, selection=[asset], tags={LAYER_TAG: "bronze"})
+    job = dg.define_asset_job(_JOB, selection=[asset], tags={LAYER_TAG: "bronze"},
+        description="Sends what tasks ask a model, and brings home what it answered.",
+    )  # fmt: skip
     return dg.Definitions(assets=[asset], jobs=[job], sensors=[_build_sensor()])
 
 
@@ -115,6 +118,8 @@ def _build_asset() -> dg.AssetsDefinition:
                 description=f"Requests to the model and its answers, as they went and came ({mode}): one immutable item per batch, "
                 "parsed by `silver/tasks/answers`, and as often as wanted without asking again.\n\n"
                 "Materialize sends what is reserved and collects what has ended.",
+                owners=["team:data-platform"],
+                metadata={"bronze_folder": f"data/bronze/{name}"},
                 is_required=False,
             )
             for name, mode in _MODES.items()
@@ -125,12 +130,14 @@ def _build_asset() -> dg.AssetsDefinition:
     )
     def gemini_exchange(context: dg.AssetExecutionContext):  # type: ignore[no-untyped-def]  # Dagster reads the annotation of a generator's outputs, and has none for these
         settings: Settings = context.resources.settings
-        done = exchange(settings, context.run.run_id)
+        with plain_failures():
+            done = exchange(settings, context.run.run_id)
         for sent in done.sent:
             log = context.log.info if sent.outcome in ("sent", "adopted", "asked", "elsewhere") else context.log.warning
             log(f"{sent.batch_id}: {sent.outcome} {sent.note}")
         for name, mode in _MODES.items():
-            yield dg.MaterializeResult(asset_key=["bronze", name], metadata=_describe(done, mode))
+            if _has_done_anything(done, mode):
+                yield dg.MaterializeResult(asset_key=["bronze", name], metadata=_describe(done, mode))
 
     return gemini_exchange
 
@@ -163,6 +170,10 @@ def _build_sensor() -> dg.SensorDefinition:
         )
 
     return poll_sensor
+
+
+def _has_done_anything(done: Exchange, mode: Mode) -> bool:
+    return any(batch.mode == mode for batch, _ in done.collected) or (mode == "batch" and bool(done.sent))
 
 
 def _describe(done: Exchange, mode: Mode) -> dict[str, dg.MetadataValue[Any]]:

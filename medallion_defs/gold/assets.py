@@ -3,7 +3,8 @@
 Thin: what a run does is `enrich_run.py`. The sensor's cursor is a hint; what is open is read from the data.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -15,31 +16,40 @@ from medallion_defs.gold.contract import Enrichment
 from medallion_defs.gold.enrich_run import EnrichReport, run_scope, run_work
 from medallion_defs.gold.feed import Work, plan
 from medallion_defs.gold.lateness import look_at_feeds
+from medallion_defs.gold.reconcile import measure
 from medallion_defs.gold.report import column_lineage, describe, read_gold_manifest
 from medallion_defs.ops.cursors import Position, note_cursor, read_cursor
-from medallion_defs.ops.run_requests import LAYER_TAG, request_run
-from medallion_defs.ops.scope import RunScope, parse_scope
-from medallion_defs.ops.watch import build_check
+from medallion_defs.ops.dagster_asset import data_version, is_synced, plain_failures, skippable_asset
+from medallion_defs.ops.run_requests import LAYER_TAG, request_run, requested_work
+from medallion_defs.ops.scope import FILE_IDS_HELP, SCOPE_HELP, RunScope, parse_scope, require_match
+from medallion_defs.ops.watch import build_checks
 
 UNMATCHED = "unmatched_share"
 
 
 class EnrichConfig(dg.Config):
-    """What a gold run makes. The sensor sets `work`, a range of the change feed; a person chooses a scope."""
+    """What a gold run makes. The sensor sets nothing: the range of the change feed that it hands out is in the run's tags."""
 
-    work: dict[str, int] = Field(default_factory=dict)
-    scope: RunScope = RunScope.pending
-    since: str | None = Field(None, description="With scope since: rows made of what was fetched from this time on.")
-    file_ids: list[str] = Field(default_factory=list, description="With scope file_ids: rows made of these items.")
+    scope: RunScope = Field(
+        RunScope.pending,
+        description=f"{SCOPE_HELP}; dataset, with the field dataset. Rows in the scope are compared with silver and repaired.",
+    )
+    since: str | None = Field(None, description="With scope since: rows made of what was fetched from this time on (ISO 8601 with a zone).")
+    file_ids: list[str] = Field(default_factory=list, description=FILE_IDS_HELP)
     dataset: str | None = Field(None, description="With scope dataset: rows made of such items; * and ? allowed.")
 
 
 def build_gold(enrichment: Enrichment) -> dg.Definitions:
     """Return everything that gold runs for one enrichment. Touches neither disk nor database."""
     asset = _build_asset(enrichment)
-    on_time = build_check("gold", enrichment.name, "medallion_gold", look_at_feeds([enrichment]))
-    enriching = dg.AssetSelection.assets(asset) - dg.AssetSelection.checks(on_time)
-    job = dg.define_asset_job(f"gold_{enrichment.name}", selection=enriching, tags={LAYER_TAG: "gold"})
+    on_time = build_checks("gold", enrichment.name, "medallion_gold", look_at_feeds([enrichment]))
+    job = dg.define_asset_job(
+        f"gold_{enrichment.name}",
+        selection=[asset],
+        tags={LAYER_TAG: "gold"},
+        description=f"Brings {enrichment.qualified_name} up to date: with the range that its sensor hands out, with all that the "
+        "change feed has, or, with a scope in the launchpad, by comparing gold with silver.",
+    )
     return dg.Definitions(
         assets=[asset],
         asset_checks=[on_time],
@@ -53,26 +63,33 @@ def build_gold(enrichment: Enrichment) -> dg.Definitions:
     )
 
 
-def run_config_for(config: EnrichConfig, settings: Settings, enrichment: Enrichment, run_id: str) -> EnrichReport:
-    """Do what the run's configuration asks for.
+def do_work(
+    settings: Settings, enrichment: Enrichment, config: EnrichConfig, run_id: str, range_text: str | None = None
+) -> tuple[EnrichReport, Mapping[str, int | str]]:
+    """Do what the sensor, in `range_text`, or a person, in `config`, asks for; return with it what was asked, as metadata.
 
     Raises:
-        ConfigurationError: the work or the scope is not complete; the message says what is missing.
+        ConfigurationError: the range or the scope is not complete; the message says what is missing.
+        NothingMatchesError: a part of history was named, and there is nothing in it.
     """
-    if config.work:
-        return run_work(settings, enrichment, run_id, Work.from_config(config.work))
     scope = parse_scope(config.scope, config.since, config.file_ids, config.dataset)
     if config.scope is RunScope.pending:
-        return run_work(settings, enrichment, run_id, None)
-    return run_scope(settings, enrichment, run_id, scope)
+        return run_work(settings, enrichment, run_id, Work.from_text(range_text) if range_text else None), {}
+    with db.connect(settings, "medallion_gold") as connection:
+        extent = measure(connection, enrichment, scope)
+    silver = " or ".join(f"silver.{table}" for table in enrichment.inputs)
+    require_match(extent.rows, scope, f"row of {silver}; 'medallion ops files' shows the items that they come from")
+    asked: dict[str, int | str] = {"scope": str(scope), "rows_matched": extent.rows, "items_matched": extent.items}
+    return run_scope(settings, enrichment, run_id, scope), asked
 
 
 def _build_asset(enrichment: Enrichment) -> dg.AssetsDefinition:
-    key = ["gold", enrichment.name]
-
-    @dg.asset(
-        key=key,
-        deps=[["silver", table] for table in enrichment.inputs],
+    key = dg.AssetKey(["gold", enrichment.name])
+    inputs = [dg.AssetKey(["silver", table]) for table in enrichment.inputs]
+    columns = [dg.TableColumn(column.name, str(column.type), description=column.comment) for column in enrichment.table.columns]
+    spec = dg.AssetSpec(
+        key,
+        deps=inputs,
         group_name=enrichment.domain,
         kinds={"postgres", "gold"},
         tags={LAYER_TAG: "gold"},
@@ -80,23 +97,25 @@ def _build_asset(enrichment: Enrichment) -> dg.AssetsDefinition:
         description=f"{enrichment.title}; `{enrichment.qualified_name}`. {enrichment.description}\n\n"
         "Materialize makes what the change feed has; `scope: all | since | dataset | file_ids` compares gold with silver and "
         "repairs it.",
-        metadata={
-            "dagster/table_name": enrichment.qualified_name,
-            "dagster/column_schema": dg.TableSchema(
-                [dg.TableColumn(column.name, str(column.type), description=column.comment) for column in enrichment.table.columns]
-            ),
-        },
-        check_specs=[dg.AssetCheckSpec(UNMATCHED, asset=key, description="few enough rows name a lookup row that nobody knows")],
-        required_resource_keys={"settings"},
-        pool=f"gold_{enrichment.name}",
+        metadata={"dagster/table_name": enrichment.qualified_name, "dagster/column_schema": dg.TableSchema(columns)},
     )
-    def gold_asset(context: dg.AssetExecutionContext, config: EnrichConfig) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with checks, Dagster takes only the bare class
+    check = dg.AssetCheckSpec(UNMATCHED, asset=key, description="few enough rows name a lookup row that nobody knows")
+
+    @skippable_asset(spec, [check], pool=f"gold_{enrichment.name}")
+    def gold_asset(context: dg.AssetExecutionContext, config: EnrichConfig) -> Iterator[dg.MaterializeResult[Any]]:
         settings: Settings = context.resources.settings
-        report = run_config_for(config, settings, enrichment, context.run.run_id)
-        return dg.MaterializeResult(
-            metadata=describe(report, read_gold_manifest(settings, enrichment, context.run.run_id, report)) | column_lineage(enrichment),
-            check_results=[check_unmatched(report, settings.gold)],
-        )
+        with plain_failures():
+            work = requested_work(context.run, f"gold/{enrichment.name}")
+            report, asked = do_work(settings, enrichment, config, context.run.run_id, work)
+            if not asked and not report.has_changed_rows and is_synced(context.instance, key, inputs):
+                context.log.info(f"{enrichment.qualified_name} has everything that silver has. To compare the two, choose a scope.")
+                return
+            manifest = read_gold_manifest(settings, enrichment, context.run.run_id, report)
+            yield dg.MaterializeResult(
+                metadata=describe(report, manifest, asked) | column_lineage(enrichment),
+                check_results=[check_unmatched(report, settings.gold)],
+                data_version=data_version(context.instance, context.run.run_id, key, is_changed=report.has_changed_rows),
+            )
 
     return gold_asset
 
@@ -122,9 +141,12 @@ def _build_sensor(enrichment: Enrichment) -> dg.SensorDefinition:
         if found.work is None:
             return dg.SensorResult(skip_reason=f"gold/{name} has everything", cursor=cursor)
         request = request_run(
-            context.instance, work_name(name, found.work), settings.gold.retry_seconds, clock.now(),
-            run_config=_op_config(name, {"work": found.work.to_config()}), again_after_success=True,
-        )  # fmt: skip
+            context.instance,
+            work_name(name, found.work),
+            settings.gold.retry_seconds,
+            clock.now(),
+            again_after_success=True,
+        )
         if isinstance(request, str):
             return dg.SensorResult(skip_reason=f"gold/{name}: {request}", cursor=cursor)
         return dg.SensorResult(run_requests=[request], cursor=cursor)
@@ -142,7 +164,7 @@ def _build_scope_all(enrichment: Enrichment, verb: str, cron: str, status: dg.De
     )
     def scope_all(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         at = context.scheduled_execution_time.isoformat()
-        return dg.RunRequest(run_key=at, run_config=_op_config(enrichment.name, {"scope": RunScope.all.name}))
+        return dg.RunRequest(run_key=at, run_config={"ops": {f"gold__{enrichment.name}": {"config": {"scope": RunScope.all.name}}}})
 
     return scope_all
 
@@ -161,9 +183,4 @@ def check_unmatched(report: EnrichReport, settings: GoldSettings) -> dg.AssetChe
 
 def work_name(name: str, work: Work) -> str:
     """Return the name that runs for this work carry as a tag."""
-    values = "-".join(str(value) for value in work.to_config().values())
-    return f"gold/{name}/{values}"
-
-
-def _op_config(name: str, config: Mapping[str, object]) -> dict[str, object]:
-    return {"ops": {f"gold__{name}": {"config": dict(config)}}}
+    return f"gold/{name}/{work.text}"

@@ -43,6 +43,11 @@ class EnrichReport:
         return sum(getattr(step, name) for step in self.steps)
 
     @property
+    def has_changed_rows(self) -> bool:
+        """Whether gold holds other rows than before."""
+        return bool(self.total("created") or self.total("updated") or self.total("orphans"))
+
+    @property
     def seconds(self) -> float:
         return sum(step.seconds for step in self.steps)
 

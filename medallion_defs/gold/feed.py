@@ -43,6 +43,22 @@ class Work:
         """Return the four integers by name: run configuration, and the identity of the work."""
         return asdict(self)
 
+    @property
+    def text(self) -> str:
+        """The four integers in a run's tag; `from_text` reads them."""
+        return "-".join(map(str, self.to_config().values()))
+
+    @classmethod
+    def from_text(cls, text: str) -> "Work":
+        """Read what `text` gave.
+
+        Raises:
+            ConfigurationError: as `from_config`.
+        """
+        names = [field.name for field in fields(cls)]
+        values = [int(part) if part.isdecimal() and part.isascii() else part for part in text.split("-")]
+        return cls.from_config(dict(zip(names, values, strict=False)) if len(values) == len(names) else {})
+
     @classmethod
     def from_config(cls, config: Mapping[str, object]) -> "Work":
         """Read what `to_config` gave.

@@ -1,5 +1,6 @@
 """What a gold run says of itself: the metadata of one materialization, and its manifest."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -37,12 +38,13 @@ def unmatched_of(connection: psycopg.Connection, enrichment: Enrichment) -> run_
     return _for_manifest(read_unmatched(connection, enrichment))
 
 
-def describe(report: EnrichReport, manifest: Manifest | None) -> dict[str, dg.MetadataValue[Any]]:
-    """Return counts, rates, the unmatched companies, one line per transaction, and the manifest."""
+def describe(report: EnrichReport, manifest: Manifest | None, asked: Mapping[str, int | str]) -> dict[str, dg.MetadataValue[Any]]:
+    """Return counts, rates, the unmatched companies, one line per transaction, the manifest, and the scope that was `asked` for."""
     created, updated, checked = report.total("created"), report.total("updated"), report.total("checked")
     unmatched = report.unmatched
     return manifest_metadata(manifest) | as_metadata(
         {
+            **asked,
             "rows_created": created,
             "rows_updated": updated,
             "rows_unchanged": max(checked - created - updated, 0),

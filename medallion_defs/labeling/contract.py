@@ -204,4 +204,4 @@ class TaskSpec:
     marker: Marker | None = None
     batch_strategy: BatchStrategy = BatchStrategy()
     depends_on: tuple[str, ...] = ()
-    owners: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ("team:content",)

@@ -190,20 +190,38 @@ def run(settings: Settings, task: Task, limit: int | None = None, worker: str | 
     return RunReport(planned, processed, consolidate(settings, task))
 
 
-def backfill(settings: Settings, task: Task, scope: Scope, before: datetime) -> int:
-    """Set what succeeded before `before` within `scope` to pending, to be done again; return how many. Old results stay meanwhile.
+def backfill(settings: Settings, task: Task, scope: Scope, before: datetime) -> RedoExtent:
+    """Set what succeeded before `before` within `scope` to pending, to be done again; return how much. Old results stay meanwhile.
+
+    What has a success marker stays as it is: the marker keeps it from being asked.
 
     Raises:
-        ConfigurationError: the scope names a dataset, which tasks do not have.
+        ConfigurationError: the scope names a dataset, which tasks do not have, or the folder of markers is not valid.
     """
+    extent = count_backfill(settings, task, scope, before)
     with db.connect(settings, _ROLE) as connection:
-        return redo(connection, task.task_key, scope, before)
+        redone = redo(connection, task.task_key, scope, before, keep_marked=_writes_markers(settings, task))
+    return replace(extent, tasks=redone)
 
 
 def count_backfill(settings: Settings, task: Task, scope: Scope, before: datetime) -> RedoExtent:
     """Return what `backfill` with the same arguments would do; changes nothing."""
     with db.connect(settings, "medallion_console") as connection:
-        return count_redo(connection, task.task_key, scope, before)
+        return count_redo(connection, task.task_key, scope, before, keep_marked=_writes_markers(settings, task))
+
+
+def explain_marked(settings: Settings, task: Task, marked: int) -> str:
+    """Return why a backfill leaves tasks as they are, and what to do to have them asked."""
+    markers = markers_of(settings, task)
+    folder = f" in {markers.folder}" if markers else ""
+    return (
+        f"{marked:,} more in the scope have a success marker{folder}, which keeps them from being asked; they stay as they are. "
+        "Remove a marker to have its page asked about again."
+    )
+
+
+def _writes_markers(settings: Settings, task: Task) -> bool:
+    return markers_of(settings, task) is not None
 
 
 def requeue(

@@ -8,7 +8,7 @@ from medallion_defs.bronze.contract import LandingFetch
 from medallion_defs.bronze.lateness import look_at_landing
 from medallion_defs.bronze.openlineage import build_openlineage
 from medallion_defs.bronze.retention_job import build_bronze_retention
-from medallion_defs.core.content import load_content
+from medallion_defs.core.content import load_content, recipe_names
 from medallion_defs.genai.exchange import build_exchange
 from medallion_defs.ops.base import base_definitions
 from medallion_defs.ops.watch import build_watch
@@ -19,7 +19,11 @@ _SOURCES = "medallion_defs.sources"
 def _contents() -> list[BronzeContent]:
     fetches = load_content(_SOURCES, "fetch", "FETCH")
     sources = load_content(_SOURCES, "source", "SOURCE")
-    return [BronzeContent(module.SOURCE, fetches[name].FETCH) for name, module in sources.items() if name in fetches]
+    return [
+        BronzeContent(module.SOURCE, fetches[name].FETCH, tuple(recipe_names(_SOURCES, name)))
+        for name, module in sources.items()
+        if name in fetches
+    ]
 
 
 def _landing_names() -> list[str]:

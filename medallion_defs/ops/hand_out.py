@@ -32,7 +32,6 @@ class Tick:
         name: the source type.
         options: its settings.
         code: of what will work on the items; what failed under another is tried again.
-        node: the name of the op or asset whose config takes the batch id.
         layer: the first part of the work's name, by which its runs are found.
     """
 
@@ -41,7 +40,6 @@ class Tick:
     name: str
     options: SourceSettings
     code: CodeVersions
-    node: str
     layer: str = "silver"
 
 
@@ -75,11 +73,10 @@ def waiting_batches(tick: Tick, claim_by: SourceSettings | None) -> Iterator[Ope
             _release(tick, batch, runs[0].run_id)
 
 
-def request_for(tick: Tick, batch: OpenBatch, partition_key: str | None = None, **config: str) -> dg.RunRequest:
-    """Return the request of the one run that works on `batch`. `config`: what the node is told besides the batch id."""
+def request_for(tick: Tick, batch: OpenBatch, partition_key: str | None = None) -> dg.RunRequest:
+    """Return the request of the one run that works on `batch`: which that is, `requested_work` reads in the run's tag."""
     return dg.RunRequest(
         run_key=f"{batch.batch_id}:{batch.attempts + 1}",
-        run_config={"ops": {tick.node: {"config": {"batch_id": batch.batch_id, **config}}}},
         tags={WORK_TAG: _work(tick, batch), "medallion/items": str(batch.items)},
         partition_key=partition_key,
     )

@@ -36,6 +36,11 @@ class Finding(msgspec.Struct, frozen=True):
     kind: Literal["silent", "behind", "failed", "unwatched", "broken", "outdated"]
     sentence: str
 
+    @property
+    def makes_late(self) -> bool:
+        """Whether something is missing or waits too long. Of failed items another check tells, and they make nobody late."""
+        return self.kind in ("silent", "behind")
+
 
 class Verdict(msgspec.Struct, frozen=True):
     """What a look at one subject (`silver/driver_events`, `gold/driver_events_enriched`) found, and when that was."""
@@ -47,11 +52,6 @@ class Verdict(msgspec.Struct, frozen=True):
     @property
     def kinds(self) -> tuple[str, ...]:
         return tuple(finding.kind for finding in self.findings)
-
-    @property
-    def is_on_time(self) -> bool:
-        """Whether nothing is missing and nothing waits too long. Failed items are told and make nobody late."""
-        return not {"silent", "behind"} & set(self.kinds)
 
 
 class SourceFacts(msgspec.Struct, frozen=True):

@@ -22,19 +22,27 @@ def manifest_metadata(manifest: Manifest | None) -> dict[str, dg.MetadataValue[A
         return {}
     counted = [name for name in ROW_COUNTS if getattr(manifest.rows, name) is not None]
     done = [
-        (file.bronze_path, file.dataset or "", *(getattr(file.rows, name) for name in counted), (file.content_sha256 or "")[:12])
+        (
+            file.bronze_path,
+            file.dataset or "",
+            *(getattr(file.rows, name) for name in counted),
+            (file.content_sha256 or "")[:12],
+            file.file_id,
+        )
         for file in manifest.files
         if file.error is None
     ]
-    failures = [(file.bronze_path, file.status, file.attempts, file.error) for file in manifest.files if file.error is not None]
+    failures = [
+        (file.bronze_path, file.status, file.attempts, file.error, file.file_id) for file in manifest.files if file.error is not None
+    ]
     return {
         "manifest_json": dg.MetadataValue.json(manifest.model_dump(mode="json")),
         **as_metadata(
             {},
-            manifest=markdown.table(["item", "dataset", *counted, "sha256"], done),
+            manifest=markdown.table(["item", "dataset", *counted, "sha256", "file id"], done),
             flags=markdown.table(["quality flag", "rows"], manifest.quality_flags.items()),
             rejects=markdown.table(["reject code", "records"], manifest.rejects_by_code.items()),
-            failures=markdown.table(["item", "status", "attempt", "why"], failures),
+            failures=markdown.table(["item", "status", "attempt", "why", "file id"], failures),
         ),
     }
 

@@ -92,6 +92,25 @@ def request_run(
     return dg.RunRequest(run_key=f"{work}:{attempt}", run_config=run_config or {}, tags=tags, job_name=job_name)
 
 
+def requested_work(run: dg.DagsterRun, prefix: str) -> str | None:
+    """Return what the sensor requested the run for, below `prefix`; None: a person launched it.
+
+    In the tag, and in no field of the run's configuration: the launchpad would offer that to people.
+    """
+    work = run.tags.get(WORK_TAG, "")
+    return work.removeprefix(f"{prefix}/") if work.startswith(f"{prefix}/") else None
+
+
+def is_retried_by_dagster(run: dg.DagsterRun) -> bool:
+    """Whether Dagster itself launched the run again, because the worker of the one before died."""
+    return "dagster/retry_number" in run.tags
+
+
+def is_repeated_by_hand(run: dg.DagsterRun) -> bool:
+    """Whether a person launched the run as a re-execution of another."""
+    return run.parent_run_id is not None and not is_retried_by_dagster(run)
+
+
 def first_requested_at(instance: dg.DagsterInstance, run: dg.DagsterRun) -> datetime:
     """Return when the run, or the first that it is a retry of, was requested: a retry then does what the first left."""
     record = instance.get_run_record_by_id(run.root_run_id or run.run_id)

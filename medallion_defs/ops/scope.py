@@ -22,6 +22,21 @@ class RunScope(Enum):
     outdated = "outdated"
 
 
+# What the launchpad says of the fields that silver, gold and tasks have in common.
+SCOPE_HELP = "pending: what is open (default). A part of history again: all; since, with the field since; file_ids, with the field file_ids"
+FILE_IDS_HELP = (
+    "With scope file_ids: the ids of bronze items, as the manifest, the table of failures and the check no_failed_items show them."
+)
+BEFORE_HELP = (
+    "Only what was last processed before this time (ISO 8601 with a zone). To go on with a run that was stopped: the time "
+    "that its log names. Default, and latest: when this run was requested."
+)
+
+
+class NothingMatchesError(ConfigurationError):
+    """A person named a part of history, and there is nothing in it. Silence would look like success."""
+
+
 class Scope(msgspec.Struct, frozen=True):
     """A part of history; everything when nothing is set.
 
@@ -40,6 +55,16 @@ class Scope(msgspec.Struct, frozen=True):
     @property
     def is_all(self) -> bool:
         return self == Scope()
+
+    def __str__(self) -> str:
+        """The scope in words: `since 2026-11-20T00:00:00+00:00`."""
+        if self.since is not None:
+            return f"since {self.since.isoformat()}"
+        if self.file_ids is not None:
+            return f"file_ids {', '.join(map(str, self.file_ids))}"
+        if self.dataset is not None:
+            return f"dataset {self.dataset}"
+        return "outdated" if self.current_code is not None else "all"
 
 
 def parse_scope(
@@ -105,6 +130,34 @@ def like_pattern(glob: str) -> str:
     """Turn a glob of `*` and `?` into a LIKE pattern; LIKE's own wildcards lose their meaning."""
     escaped = glob.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return escaped.replace("*", "%").replace("?", "_")
+
+
+def parse_before(text: str | None, requested_at: datetime) -> datetime:
+    """Return the time before which something must have been processed to be processed again: never after the request.
+
+    What a backfill does is processed now. With a time in the future it would find it again, and never end.
+
+    Raises:
+        ConfigurationError: as `parse_time`.
+    """
+    return min(parse_time("before", text), requested_at) if text else requested_at
+
+
+def require_match(matched: int, scope: Scope, what: str, before: datetime | None = None) -> None:
+    """Refuse a part of history in which there is nothing.
+
+    Args:
+        what: what was looked for, and where such are seen: `item of driver_events; 'medallion ops files' lists them`.
+        before: when a person named it.
+
+    Raises:
+        NothingMatchesError: nothing matches, and a part of history was named.
+    """
+    is_part = scope.since is not None or scope.file_ids is not None or scope.dataset is not None
+    if matched or not (is_part or before is not None):
+        return
+    limit = "" if before is None else f", last processed before {before.isoformat()}"
+    raise NothingMatchesError(f"nothing matches: scope {scope}{limit} holds no {what}.")
 
 
 def parse_time(name: str, text: str | None) -> datetime:

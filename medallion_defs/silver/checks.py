@@ -9,12 +9,13 @@ from datetime import datetime
 import dagster as dg
 import psycopg
 
-from medallion_defs.core.sections import SourceSettings
+from medallion_defs.core.sections import ParallelismKind, SourceSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import format_duration
+from medallion_defs.ops.failing import Failing, answer, config_to_paste, read_failing
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.lateness import SourceFacts, Verdict, judge_source, read_source_facts
-from medallion_defs.ops.watch import Look, Looker
+from medallion_defs.ops.watch import Answer, Look, Looker
 from medallion_defs.silver.load_run import LoadReport
 
 RECONCILES, FAILED, REJECTED, FLAGGED = "counts_reconcile", "all_items_loaded", "rejected_share", "flagged_share"
@@ -55,22 +56,44 @@ def look_at_sources(names: Sequence[str]) -> Looker:
     """Return the look at these sources: the ledger's facts, compared with what the settings expect."""
 
     def look(connection: psycopg.Connection, settings: Settings, _positions: Mapping[str, int], now: datetime) -> list[Look]:
-        return [_look(facts, settings.source(facts.source_type), now) for facts in read_source_facts(connection, names)]
+        facts = read_source_facts(connection, names)
+        return [_look(one, settings.source(one.source_type), now, _failing(connection, settings, one)) for one in facts]
 
     return look
 
 
-def _look(facts: SourceFacts, options: SourceSettings, now: datetime) -> Look:
+def _failing(connection: psycopg.Connection, settings: Settings, facts: SourceFacts) -> Answer:
+    failing = read_failing(connection, facts.source_type)
+    return answer(failing, _how_again(failing, settings.source(facts.source_type).parallelism))
+
+
+def _how_again(failing: Failing, parallelism: ParallelismKind) -> str:
+    """Return, in Markdown, what a person does about failing items."""
+    name, ids = failing.source_type, [item.file_id for item in failing.items if item.status != "refused"]
+    words = []
+    if ids and parallelism == "item":
+        words.append(f"Materialize the partitions of these items, or launch the job `silver_{name}`, without a partition, with")
+    elif ids:
+        words.append(f"Shift-click *Materialize* on `silver/{name}` and paste")
+    if ids:
+        words.append(f"```yaml\n{config_to_paste(f'silver__{name}', ids)}\n```")
+        words.append("From the shell: `medallion requeue`. By themselves they are tried again with other bytes or other code.")
+    if failing.refused:
+        words.append(
+            f"What was refused is not in bronze. Drop a corrected file under the same name in `landing/{name}`; it settles the refusal."
+        )
+    return "\n\n".join(words)
+
+
+def _look(facts: SourceFacts, options: SourceSettings, now: datetime, failing: Answer) -> Look:
     numbers: dict[str, int | float | str] = {
         "lag_seconds": 0.0 if facts.waits_since is None else (now - facts.waits_since).total_seconds(),
         "max_lag": format_duration(options.max_lag),
         "items_waiting": facts.waiting,
-        "items_dead": facts.dead,
-        "items_refused": facts.refused,
         "last_item_at": "never" if facts.arrived_at is None else facts.arrived_at.isoformat(),
         "expect_every": "no expectation" if options.expect_every is None else format_duration(options.expect_every),
     }
-    return Look(Verdict(f"silver/{facts.source_type}", judge_source(facts, options, now), now), numbers)
+    return Look(Verdict(f"silver/{facts.source_type}", judge_source(facts, options, now), now), numbers, more=(failing,))
 
 
 def _reconciles(item: DatasetIngestion) -> bool:

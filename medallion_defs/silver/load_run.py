@@ -84,6 +84,11 @@ class LoadReport:
         return sum(getattr(item, column) or 0 for item in self.items)
 
     @property
+    def has_changed_rows(self) -> bool:
+        """Whether silver holds other rows than before."""
+        return bool(self.total("silver_rows_created") or self.total("silver_rows_updated"))
+
+    @property
     def rows_by_flag(self) -> dict[str, int]:
         """Rows by quality flag over all items, most first."""
         counts: dict[str, int] = {}

@@ -1,11 +1,14 @@
 """What a silver run says of itself: the metadata of one materialization, and its manifest."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+from psycopg import sql
 
 from medallion_defs.core import db, markdown
 from medallion_defs.core.settings import Settings
+from medallion_defs.core.sql import load_queries
 from medallion_defs.core.timing import stage_timing
 from medallion_defs.ops.manifest import as_metadata, manifest_metadata
 from medallion_defs.ops.run_manifest import SHOWN_FILES, Manifest, find_manifest
@@ -13,6 +16,9 @@ from medallion_defs.silver.discovery import Reconciliation
 from medallion_defs.silver.load_run import LoadReport, SilverContent
 
 _COUNTS = ("read", "created", "updated", "unchanged", "duplicate", "rejected")
+# Counting more after each run would cost more than the run.
+_MOST_COUNTED = 1_000_000
+_SQL = load_queries("medallion_defs.silver", "report.sql")
 
 
 def read_silver_manifest(settings: Settings, content: SilverContent, run_id: str) -> Manifest | None:
@@ -21,12 +27,32 @@ def read_silver_manifest(settings: Settings, content: SilverContent, run_id: str
         return find_manifest(connection, run_id, f"silver.{content.table.name}", max_files=SHOWN_FILES)
 
 
-def describe_load(report: LoadReport, manifest: Manifest | None) -> dict[str, dg.MetadataValue[Any]]:
-    """Return counts, rates and the manifest: one line per item, flags, rejects by code, failures."""
+def count_rows(settings: Settings, content: SilverContent) -> int:
+    """Return how many rows the source's table has: counted, or, of a large table, as Postgres estimates it."""
+    table = sql.Identifier("silver", content.table.name)
+    with db.connect(settings, "medallion_silver") as connection:
+        [(estimate,)] = connection.execute(_SQL["estimate_rows"], {"table": f"silver.{content.table.name}"}).fetchall()
+        if estimate > _MOST_COUNTED:
+            return int(estimate)
+        [(rows,)] = connection.execute(sql.SQL(_SQL["count_rows"]).format(table=table)).fetchall()
+    return int(rows)
+
+
+def describe_load(
+    report: LoadReport, manifest: Manifest | None, asked: Mapping[str, int | str], row_count: int | None
+) -> dict[str, dg.MetadataValue[Any]]:
+    """Return counts, rates and the manifest: one line per item, flags, rejects by code, failures.
+
+    Args:
+        asked: the scope that a person chose, and how much it matched.
+        row_count: rows of the whole table; None: of a run for one partition.
+    """
     totals = {f"rows_{name}": report.total(f"silver_rows_{name}") for name in _COUNTS}
     size = report.total("bronze_bytes")
     return manifest_metadata(manifest) | as_metadata(
         {
+            **asked,
+            **({} if row_count is None else {"dagster/row_count": row_count}),
             "items_loaded": len(report.loaded),
             "items_failed": len(report.failed),
             **totals,

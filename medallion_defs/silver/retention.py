@@ -48,7 +48,11 @@ def build_silver_retention() -> dg.Definitions:
         prune_old_rejects()
 
     schedule = dg.ScheduleDefinition(
-        name="retention_silver", job=retention_silver, cron_schedule="50 4 * * *", default_status=dg.DefaultScheduleStatus.STOPPED
+        name="retention_silver",
+        job=retention_silver,
+        cron_schedule="50 4 * * *",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="Prunes rejected records by the policy in medallion.yaml, daily; stopped until you start it.",
     )
     return dg.Definitions(jobs=[retention_silver], schedules=[schedule])
 

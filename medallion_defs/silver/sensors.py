@@ -34,7 +34,7 @@ def build_sensor(content: SilverContent, parallelism: Parallelism) -> dg.SensorD
             found = discover(connection, settings.bronze_path, name, cursor, settings.source(name).discovery, BUDGET_SECONDS)
             text = note_cursor(connection, sensor_name, found.cursor)
             connection.commit()
-            out = parallelism.hand_out(Tick(context, connection, name, settings.source(name), content.code, f"silver__{name}"))
+            out = parallelism.hand_out(Tick(context, connection, name, settings.source(name), content.code))
         for problem in found.problems:
             context.log.warning(f"{problem.path}: {problem.message}")
         if out.refusal:

@@ -14,7 +14,6 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from medallion_defs.core import clock
 from medallion_defs.core.settings import Settings
 from medallion_defs.enrichments.driver_events_enriched.enrichment import ENRICHMENT
 from medallion_defs.enrichments.driver_events_enriched.tables import TABLE as GOLD
@@ -22,9 +21,9 @@ from medallion_defs.gold.enrich_run import run_work
 from medallion_defs.gold.feed import plan
 from medallion_defs.locations.silver import load_contents
 from medallion_defs.ops.lineage import LineageSpec, trace_bronze, trace_gold
-from medallion_defs.silver.assets import LoadConfig, which_batches
 from medallion_defs.silver.digest import digest_table
 from medallion_defs.silver.load_run import load_batch
+from medallion_defs.silver.wanted import Wanted, which_batches
 from medallion_defs.sources.companies.tables import TABLE as COMPANIES
 from medallion_defs.sources.driver_events.tables import TABLE as EVENTS
 from medallion_defs.stack.migrate import migrate
@@ -226,7 +225,7 @@ def digests_of_a_rebuild(stack: RunningStack) -> dict[str, str]:
         migrate(ROOT, server.url("rebuild"))
         settings = stack.settings.model_copy(update={"database_url": server.url("rebuild")})
         for content in load_contents():
-            for batch_id in which_batches(settings, content, LoadConfig(), clock.now()):
+            for batch_id in which_batches(settings, content, Wanted()):
                 load_batch(settings, content, batch_id, "rebuild")
         run_work(settings, ENRICHMENT, "rebuild", None)
         with psycopg.connect(server.url("rebuild"), options="-c timezone=UTC") as db:

@@ -7,12 +7,11 @@ from typing import Any
 
 import psycopg
 
-from medallion_defs.core import clock
 from medallion_defs.core.settings import Settings
 from medallion_defs.enrichments.driver_events_enriched.enrichment import ENRICHMENT
 from medallion_defs.gold.enrich_run import run_work
 from medallion_defs.locations.silver import load_contents
-from medallion_defs.silver.assets import LoadConfig, which_batches
+from medallion_defs.silver.wanted import Wanted, which_batches
 from tests.integration.commands import call, load_pending
 from tests.integration.dagster_assets import drop
 
@@ -90,5 +89,5 @@ def test_an_item_on_its_way_has_no_impact_yet(project: Settings) -> None:
     drop(project, "driver_events", "noise.bin", b"\x00\x01")
     call("fetch", "driver_events")
     for content in load_contents():
-        list(which_batches(project, content, LoadConfig(), clock.now()))
+        list(which_batches(project, content, Wanted()))
     assert "is claimed: what it will bring" in str(impact("driver_events/noise.bin")["next"])

@@ -17,8 +17,8 @@ from medallion_defs.core.sections import RetentionSettings, SourceRetention, Sou
 from medallion_defs.core.settings import Settings
 from medallion_defs.locations.silver import load_contents
 from medallion_defs.ops.dagster_runs import prune_runs
-from medallion_defs.silver.assets import LoadConfig, which_batches
 from medallion_defs.silver.retention import build_silver_retention
+from medallion_defs.silver.wanted import Wanted, which_batches
 from tests.folders import make_removable
 from tests.integration.commands import call, load_pending
 from tests.integration.dagster_assets import drop
@@ -169,7 +169,7 @@ def test_an_item_that_failed_or_waits_is_never_removed(project: Settings, db: ps
     drop(project, "driver_events", "noise.bin", b"\x00\x01")
     call("fetch", "driver_events")
     for content in load_contents():
-        list(which_batches(project, content, LoadConfig(), clock.now()))
+        list(which_batches(project, content, Wanted()))
     deliver(project, "driver_events", "noise.jsonl", event("e1"))
     set_policy(monkeypatch, project, max_age_days=1)
     monkeypatch.setattr("medallion_defs.cli.retention.clock.now", lambda: clock_in_a_week)

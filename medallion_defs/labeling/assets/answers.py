@@ -11,7 +11,6 @@ from typing import Any
 import dagster as dg
 
 from medallion_defs.core import clock, db, markdown
-from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.markdown import fill
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer, stage_timing
@@ -19,30 +18,26 @@ from medallion_defs.genai.report import BatchReport, describe_report
 from medallion_defs.labeling.assets.tasks import TASKS_TAG
 from medallion_defs.labeling.models.answers import SOURCE_TYPES, code_of, read_ledger_batch
 from medallion_defs.labeling.registry import Task
+from medallion_defs.ops.dagster_asset import plain_failures
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.hand_out import Tick, request_for, waiting_batches
 from medallion_defs.ops.ledger import BatchInUseError, Ledger
 from medallion_defs.ops.ledger_values import LedgerFilter
 from medallion_defs.ops.manifest import as_metadata
-from medallion_defs.ops.run_requests import LAYER_TAG
+from medallion_defs.ops.run_requests import LAYER_TAG, requested_work
 
 ANSWERS_KEY = ("silver", "tasks", "answers")
-_NODE = "__".join(ANSWERS_KEY)
+_LAYER = "answers"
 _JOB = "tasks_answers"
 _SHOWN = 20
-
-
-class AnswersConfig(dg.Config):
-    """Which answers are read. The sensor sets both; a person neither, and everything that waits is read."""
-
-    source_type: str | None = None
-    batch_id: str | None = None
 
 
 def build_answers(tasks: Mapping[str, Task]) -> dg.Definitions:
     """Return the asset, the job and the sensor. Touches neither disk nor database."""
     asset = _build_asset(tasks)
-    job = dg.define_asset_job(_JOB, selection=[asset], tags={LAYER_TAG: "silver", TASKS_TAG: "yes"})
+    job = dg.define_asset_job(_JOB, selection=[asset], tags={LAYER_TAG: "silver", TASKS_TAG: "yes"},
+        description="Reads the model's answers that wait in bronze into the results of the tasks that asked.",
+    )  # fmt: skip
     return dg.Definitions(assets=[asset], jobs=[job], sensors=[_build_sensor(tasks)])
 
 
@@ -53,18 +48,24 @@ def _build_asset(tasks: Mapping[str, Task]) -> dg.AssetsDefinition:
         group_name="gemini",
         kinds={"postgres", "silver", "gemini"},
         tags={LAYER_TAG: "silver"},
+        owners=["team:data-platform"],
         description="What the model answered, matched with what it was asked, validated, priced, and given to the tasks that asked: "
         "`silver.tasks_results`. Each batch's **Batch Summary Report** is on the materialization.\n\n"
         "Materialize reads what waits in bronze. To read answers again that were read before: `medallion genai reparse`.",
         metadata={"dagster/table_name": "silver.tasks_results"},
         required_resource_keys={"settings"},
+        output_required=False,
         pool=_JOB,
     )
-    def answers(context: dg.AssetExecutionContext, config: AnswersConfig) -> Iterator[dg.MaterializeResult[Any]]:
+    def answers(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
         settings: Settings = context.resources.settings
         timer, run_id = Timer(), context.run.run_id
-        reports = list(_read(context, settings, tasks, config))
+        with plain_failures():
+            reports = list(_read(context, settings, tasks))
         failed = _failed_items(settings, run_id)
+        if not reports and not failed:
+            context.log.info("No answer waits in bronze. To read answers again that were read before: medallion genai reparse.")
+            return
         yield dg.MaterializeResult(metadata=describe(reports, failed, timer.seconds))
         if failed:
             # After the reports of the others. Green would say that every batch was read; the ledger tries again, not Dagster.
@@ -73,11 +74,11 @@ def _build_asset(tasks: Mapping[str, Task]) -> dg.AssetsDefinition:
     return answers
 
 
-def _read(context: dg.AssetExecutionContext, settings: Settings, tasks: Mapping[str, Task], config: AnswersConfig) -> Iterator[BatchReport]:
-    if (config.source_type is None) != (config.batch_id is None):
-        raise ConfigurationError("source_type and batch_id belong together. Set both, or neither to read everything that waits.")
-    if config.source_type and config.batch_id:
-        yield from read_ledger_batch(settings, tasks, config.source_type, config.batch_id, context.run.run_id)
+def _read(context: dg.AssetExecutionContext, settings: Settings, tasks: Mapping[str, Task]) -> Iterator[BatchReport]:
+    """Read the batch that the sensor handed out, or, of a run that a person launched, all that waits."""
+    if work := requested_work(context.run, _LAYER):
+        source_type, _, batch_id = work.partition("/")
+        yield from read_ledger_batch(settings, tasks, source_type, batch_id, context.run.run_id)
         return
     for source_type, batch_id in _claim_all(settings, tasks):
         try:
@@ -121,7 +122,9 @@ def describe(reports: Sequence[BatchReport], failed: Sequence[DatasetIngestion],
     return as_metadata(
         {**counts, **stage_timing(seconds, records=total)},
         batch_summary_report=markdown.join(shown, "\n\n"),
-        unreadable=markdown.table(["item in bronze", "status", "why"], [(row.bronze_path, row.status, _why(row)) for row in failed]),
+        unreadable=markdown.table(
+            ["item in bronze", "status", "why", "file id"], [(row.bronze_path, row.status, _why(row), row.file_id) for row in failed]
+        ),
     )
 
 
@@ -141,10 +144,8 @@ def _build_sensor(tasks: Mapping[str, Task]) -> dg.SensorDefinition:
     def answers_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         settings: Settings = context.resources.settings
         with db.connect(settings, "medallion_gold") as connection:
-            ticks = [
-                Tick(context, connection, name, settings.source(name), code_of(tasks), _NODE, layer="answers") for name in SOURCE_TYPES
-            ]
-            requests = [request_for(tick, batch, source_type=tick.name) for tick in ticks for batch in waiting_batches(tick, tick.options)]
+            ticks = [Tick(context, connection, name, settings.source(name), code_of(tasks), _LAYER) for name in SOURCE_TYPES]
+            requests = [request_for(tick, batch) for tick in ticks for batch in waiting_batches(tick, tick.options)]
         return dg.SensorResult(run_requests=requests, skip_reason=None if requests else "answers: nothing to read")
 
     return answers_sensor

@@ -1,6 +1,6 @@
 """The asset `gold/media_labels`, its job and its sensor. Thin: what a refresh does is `labels/build.py`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import dagster as dg
@@ -13,6 +13,7 @@ from medallion_defs.labeling.assets.answers import ANSWERS_KEY
 from medallion_defs.labeling.assets.tasks import asset_key
 from medallion_defs.labeling.labels.build import TABLE, LabelsReport, find_work, refresh_labels
 from medallion_defs.labeling.labels.tables import MEDIA_LABELS
+from medallion_defs.ops.dagster_asset import data_version, is_synced, plain_failures
 from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG, request_run
 
@@ -28,7 +29,9 @@ class LabelsConfig(dg.Config):
 def build_labels(task_keys: Iterable[str]) -> dg.Definitions:
     """Return the asset, the job and the sensor. Touches neither disk nor database."""
     asset = _build_asset([*(asset_key(task_key) for task_key in task_keys), dg.AssetKey(ANSWERS_KEY)])
-    job = dg.define_asset_job(_JOB, selection=[asset], tags={LAYER_TAG: "gold"})
+    job = dg.define_asset_job(_JOB, selection=[asset], tags={LAYER_TAG: "gold"},
+        description=f"Brings {TABLE} up to date with answers, verdicts and promotions.",
+    )  # fmt: skip
     return dg.Definitions(assets=[asset], jobs=[job], sensors=[_build_sensor()])
 
 
@@ -50,6 +53,7 @@ def _build_asset(deps: list[dg.AssetKey]) -> dg.AssetsDefinition:
         group_name="content",
         kinds={"postgres", "gold"},
         tags={LAYER_TAG: "gold"},
+        owners=["team:content"],
         description=f"What holds now for each input that a task was asked about: `{TABLE}`, and one view per task, `gold.label_…`. A "
         "person's verdict stands before an answer, the primary profile before its variants.\n\nMaterialize takes what is new; `is_full` "
         "decides everything again and writes what differs.",
@@ -60,10 +64,19 @@ def _build_asset(deps: list[dg.AssetKey]) -> dg.AssetsDefinition:
             ),
         },
         required_resource_keys={"settings"},
+        output_required=False,
         pool=_JOB,
     )
-    def media_labels(context: dg.AssetExecutionContext, config: LabelsConfig) -> dg.MaterializeResult[Any]:
-        return dg.MaterializeResult(metadata=describe(refresh_labels(context.resources.settings, is_full=config.is_full)))
+    def media_labels(context: dg.AssetExecutionContext, config: LabelsConfig) -> Iterator[dg.MaterializeResult[Any]]:
+        with plain_failures():
+            report = refresh_labels(context.resources.settings, is_full=config.is_full)
+        if not report.counts.checked and not report.decided_anew and is_synced(context.instance, context.asset_key, deps):
+            context.log.info(f"{TABLE} has everything. With is_full all inputs are decided again.")
+            return
+        counts = report.counts
+        is_changed = bool(counts.created or counts.updated or counts.deleted)
+        version = data_version(context.instance, context.run.run_id, context.asset_key, is_changed=is_changed)
+        yield dg.MaterializeResult(metadata=describe(report), data_version=version)
 
     return media_labels
 

@@ -11,6 +11,7 @@ from medallion_defs.core import db
 from medallion_defs.core.settings import Settings
 from medallion_defs.labeling.labels.markers import Markers, markers_of
 from medallion_defs.labeling.registry import Task
+from medallion_defs.ops.dagster_asset import plain_failures
 from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG, LIVE_STATUSES
 
@@ -37,7 +38,8 @@ def build_marker_job(tasks: Mapping[str, Task]) -> dg.Definitions:
 
     @dg.op(required_resource_keys={"settings"})
     def check_markers(context: dg.OpExecutionContext) -> None:
-        counts = look_after_markers(context.resources.settings, tasks)
+        with plain_failures():
+            counts = look_after_markers(context.resources.settings, tasks)
         context.log.info(
             f"{counts['asked_again']} pages without their marker are asked about again, {counts['written']} markers were written."
         )
@@ -52,6 +54,7 @@ def build_marker_job(tasks: Mapping[str, Task]) -> dg.Definitions:
         job=job,
         cron_schedule="*/15 * * * *",
         default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Every quarter of an hour, where the settings name a folder of markers: looks for markers that were removed.",
         required_resource_keys={"settings"},
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:

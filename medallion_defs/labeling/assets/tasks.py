@@ -7,14 +7,14 @@ from the others, and a killed run nothing that was done; the last step takes wha
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from medallion_defs.core import markdown
+from medallion_defs.core import clock, markdown
 from medallion_defs.core.code_version import CodeVersions
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer, stage_timing
@@ -26,9 +26,19 @@ from medallion_defs.labeling.engine.plan import PlanReport
 from medallion_defs.labeling.models.budget import is_refused_still, note_refusal
 from medallion_defs.labeling.registry import Task
 from medallion_defs.labeling.runner import ProcessReport
+from medallion_defs.ops.dagster_asset import data_version, is_synced, plain_failures, require_at_least
 from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG, first_requested_at
-from medallion_defs.ops.scope import RunScope, parse_scope, parse_time
+from medallion_defs.ops.scope import (
+    BEFORE_HELP,
+    FILE_IDS_HELP,
+    SCOPE_HELP,
+    RunScope,
+    Scope,
+    parse_before,
+    parse_scope,
+    require_match,
+)
 
 # A run of bounded length: the page draws a step per batch, and what waits beside the task gets its turn. The rest is the next run's.
 MOST_BATCHES = 100
@@ -52,11 +62,14 @@ class TaskScope(Enum):
 class PlanConfig(dg.Config):
     """What a task's run does. The sensor sets nothing; a person chooses a scope."""
 
-    scope: TaskScope = TaskScope.pending
-    since: str | None = Field(None, description="With scope since: what was planned from this time on.")
-    file_ids: list[str] = Field(default_factory=list, description="With scope file_ids.")
-    before: str | None = Field(None, description="Only what was last done before this time; default: when the run was requested.")
-    limit: int | None = Field(None, ge=1, description="Most tasks that this run plans; the next run goes on.")
+    scope: TaskScope = Field(
+        TaskScope.pending,
+        description=f"{SCOPE_HELP}; outdated: what other code than the present did. A task that asks a model pays again.",
+    )
+    since: str | None = Field(None, description="With scope since: what was planned from this time on (ISO 8601 with a zone).")
+    file_ids: list[str] = Field(default_factory=list, description=FILE_IDS_HELP)
+    before: str | None = Field(None, description=BEFORE_HELP)
+    limit: int | None = Field(None, description="Most tasks that this run plans, 1 or more; the next run goes on.")
 
 
 @dataclass(frozen=True)
@@ -69,12 +82,24 @@ class Worked:
 
 @dataclass(frozen=True)
 class Planned:
-    """What the first step did. `redone`: results of history that are made again; `left`: batches for the next run."""
+    """What the first step did.
+
+    Attributes:
+        redone: results of history that are made again.
+        left: batches for the next run.
+        asked: the scope that a person chose, and how much it matched, as metadata.
+    """
 
     report: PlanReport
     redone: int
     left: int
     seconds: float
+    asked: Mapping[str, int | str] = field(default_factory=dict)
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there was nothing to plan, and nothing to do again."""
+        return not (self.report.planned or self.report.rearmed or self.report.batched or self.redone or self.asked)
 
 
 def task_name(task_key: str) -> str:
@@ -95,7 +120,7 @@ def build_asset(task: Task) -> dg.AssetsDefinition:
     spec = task.spec
     keys = [dg.AssetKey(["silver", table]) for table in tables_of(spec.subjects)] + [asset_key(needed) for needed in spec.depends_on]
     inputs = {key.to_python_identifier(): dg.AssetIn(key, dagster_type=dg.Nothing) for key in keys}
-    plan, process, consolidate = _plan_op(task, list(inputs)), _process_op(task), _consolidate_op(task)
+    plan, process, consolidate = _plan_op(task, list(inputs)), _process_op(task), _consolidate_op(task, keys)
 
     @dg.graph_asset(
         key=asset_key(task.task_key),
@@ -117,7 +142,9 @@ def build_asset(task: Task) -> dg.AssetsDefinition:
 
 def build_job(task: Task, asset: dg.AssetsDefinition) -> TaskJob:
     """Return the job that the sensor runs."""
-    return dg.define_asset_job(job_name(task.task_key), selection=[asset], tags={LAYER_TAG: "silver", TASKS_TAG: "yes"})
+    return dg.define_asset_job(job_name(task.task_key), selection=[asset], tags={LAYER_TAG: "silver", TASKS_TAG: "yes"},
+        description=f"Plans, processes and consolidates the task {task.task_key}: what is open, or, with a scope, a part of history.",
+    )  # fmt: skip
 
 
 def tables_of(subjects: Subjects) -> list[str]:
@@ -160,7 +187,8 @@ def _plan_op(task: Task, inputs: Sequence[str]) -> dg.OpDefinition:
         description="Finds subjects that the task has not been asked about, and cuts what is open into batches.",
     )
     def plan_op(context: dg.OpExecutionContext, config: PlanConfig) -> Iterator[dg.DynamicOutput[int] | dg.Output[Planned]]:
-        planned = _plan(context, task, config)
+        with plain_failures():
+            planned = _plan(context, task, config)
         for batch_id in planned.report.batch_ids[:MOST_BATCHES]:
             yield dg.DynamicOutput(batch_id, mapping_key=str(batch_id), output_name="batches")
         yield dg.Output(planned, "report", metadata=as_metadata(_numbers_of_plan(planned)))
@@ -170,18 +198,40 @@ def _plan_op(task: Task, inputs: Sequence[str]) -> dg.OpDefinition:
 
 def _plan(context: dg.OpExecutionContext, task: Task, config: PlanConfig) -> Planned:
     settings: Settings = context.resources.settings
-    timer, redone = Timer(), 0
+    timer, redone, asked = Timer(), 0, dict[str, int | str]()
+    require_at_least("limit", config.limit, 1)
+    scope = parse_scope(RunScope[config.scope.name], config.since, config.file_ids, current_code=CodeVersions((), task.code_version))
     if config.scope is not TaskScope.pending:
-        before = parse_time("before", config.before) if config.before else first_requested_at(context.instance, context.run)
-        scope = parse_scope(RunScope[config.scope.name], config.since, config.file_ids, current_code=CodeVersions((), task.code_version))
-        context.log.info(f"To do the rest after a stop, launch this again with before: {before.isoformat()}")
-        redone = runner.backfill(settings, task, scope, before)
+        redone, asked = _redo(context, settings, task, scope, config.before)
     report = runner.plan(settings, task, config.limit)
     for prompt_id in report.waiting_profiles:
         context.log.info(f"Profile {prompt_id} is in the task's folder and waits to be promoted; it is not asked.")
     if report.note:
         context.log.info(report.note)
-    return Planned(report, redone, max(0, len(report.batch_ids) - MOST_BATCHES), timer.seconds)
+    return Planned(report, redone, max(0, len(report.batch_ids) - MOST_BATCHES), timer.seconds, asked)
+
+
+def _redo(
+    context: dg.OpExecutionContext, settings: Settings, task: Task, scope: Scope, before_text: str | None
+) -> tuple[int, dict[str, int | str]]:
+    """Set a part of history to pending; return how much, and what was asked for."""
+    run = context.instance.get_run_by_id(context.run_id)
+    before = parse_before(before_text, first_requested_at(context.instance, run) if run else clock.now())
+    done = runner.backfill(settings, task, scope, before)
+    # A re-execution does what the first run left, and that may be nothing.
+    if run is None or run.parent_run_id is None:
+        what = f"result of {task.task_key}; 'medallion tasks list --task {task.task_key}' shows what there is"
+        require_match(done.tasks + done.marked, scope, what, before if before_text else None)
+    context.log.info(f"To do the rest after a stop, launch this again with before: '{before.isoformat()}'")
+    if done.marked:
+        context.log.warning(runner.explain_marked(settings, task, done.marked))
+    asked: dict[str, int | str] = {
+        "scope": str(scope),
+        "before": before.isoformat(),
+        "tasks_matched": done.tasks,
+        "kept_by_marker": done.marked,
+    }
+    return done.tasks, asked
 
 
 def _process_op(task: Task) -> dg.OpDefinition:
@@ -194,7 +244,8 @@ def _process_op(task: Task) -> dg.OpDefinition:
     )
     def process_op(context: dg.OpExecutionContext, batch_id: int) -> dg.Output[Worked]:
         settings: Settings = context.resources.settings
-        report = _process(context, settings, task, batch_id)
+        with plain_failures():
+            report = _process(context, settings, task, batch_id)
         worked = Worked(report, runner.consolidate(settings, task).counts)
         context.log.info(f"Batch {batch_id}: {report.note or dict(report.events) or 'held by another worker, or done'}")
         return dg.Output(worked, metadata=as_metadata(_numbers_of_batch(report)))
@@ -212,35 +263,43 @@ def _process(context: dg.OpExecutionContext, settings: Settings, task: Task, bat
     return report
 
 
-def _consolidate_op(task: Task) -> dg.OpDefinition:
+def _consolidate_op(task: Task, inputs: Sequence[dg.AssetKey]) -> dg.OpDefinition:
+    key = asset_key(task.task_key)
+
     @dg.op(
         name=f"consolidate_{task_name(task.task_key)}",
         ins={"planned": dg.In(Planned), "worked": dg.In(list[Worked])},
-        out=dg.Out(dg.Nothing),
+        out=dg.Out(dg.Nothing, is_required=False),
         required_resource_keys={"settings"},
         pool=_pool(task),
         description="Takes what earlier runs and answers left to be consolidated, and tells what became of everything.",
     )
-    def consolidate_op(context: dg.OpExecutionContext, planned: Planned, worked: list[Worked]) -> None:
+    def consolidate_op(context: dg.OpExecutionContext, planned: Planned, worked: list[Worked]) -> Iterator[dg.Output[None]]:
         settings: Settings = context.resources.settings
-        rest = runner.consolidate(settings, task)
-        context.add_output_metadata(describe(settings, task, planned, worked, rest.counts))
+        with plain_failures():
+            rest = runner.consolidate(settings, task).counts
+            total = sum((each.consolidated for each in worked), rest)
+            if planned.is_nothing and not worked and not rest.items and is_synced(context.instance, key, inputs):
+                context.log.info(f"{task.task_key}: nothing is open. To have something done again, choose a scope in the launchpad.")
+                return
+            metadata = describe(settings, task, planned, worked, total)
+        is_changed = bool(total.results_created or total.results_updated)
+        yield dg.Output(None, metadata=metadata, data_version=data_version(context.instance, context.run_id, key, is_changed=is_changed))
 
     return consolidate_op
 
 
 def describe(
-    settings: Settings, task: Task, planned: Planned, worked: Sequence[Worked], rest: Consolidated
+    settings: Settings, task: Task, planned: Planned, worked: Sequence[Worked], total: Consolidated
 ) -> Mapping[str, dg.MetadataValue[Any]]:
     """Return the metadata of a task's materialization: the run in numbers, what was handed over, and the failures that stand."""
-    total = sum((each.consolidated for each in worked), rest)
     items = sum(each.report.items for each in worked)
     seconds = sum((each.report.seconds for each in worked), planned.seconds)
     counts = {name: getattr(total, name) for name in ("succeeded", "retrying", "dead", "withdrawn", "results_created", "results_updated")}
     errors = read_errors(settings, task.task_key)[:_SHOWN]
     notes = Counter(each.report.note for each in worked if each.report.note)
     return as_metadata(
-        {**_numbers_of_plan(planned), "batches": len(worked), **counts, **stage_timing(seconds, items=items)},
+        {**planned.asked, **_numbers_of_plan(planned), "batches": len(worked), **counts, **stage_timing(seconds, items=items)},
         asked=markdown.table(["what became of the batches", "batches"], notes.most_common(_SHOWN)),
         failures=markdown.table(
             ["error", "status", "tasks", "the last of them"],

@@ -14,6 +14,7 @@ from medallion_defs.core.settings import Settings
 from medallion_defs.genai.outbox import remove_leftovers
 from medallion_defs.labeling.engine import housekeeping
 from medallion_defs.labeling.registry import Task, find_task
+from medallion_defs.ops.dagster_asset import plain_failures, require_at_least
 from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG
 
@@ -21,19 +22,19 @@ from medallion_defs.ops.run_requests import LAYER_TAG
 class CompactConfig(dg.Config):
     """Which events are folded."""
 
-    older_than_days: int = Field(30, ge=1, description="Of batches that were done longer ago than this.")
+    older_than_days: int = Field(30, description="Of batches that were done longer ago than this; 1 or more.")
 
 
 class ReconcileConfig(dg.Config):
     """Whose subjects are read again."""
 
-    task_keys: list[str] = Field(default_factory=list, description="Empty: of all tasks.")
+    task_keys: list[str] = Field(default_factory=list, description="Keys of tasks, such as text.summarize. Empty: all tasks.")
 
 
 class OutboxConfig(dg.Config):
     """Which folders count as left over."""
 
-    older_than_hours: float = Field(24, gt=0)
+    older_than_hours: float = Field(24, description="Older folders whose batch is gone or over are removed; 1 or more.")
 
 
 def build_upkeep(tasks: Mapping[str, Task]) -> dg.Definitions:
@@ -46,12 +47,15 @@ def build_upkeep(tasks: Mapping[str, Task]) -> dg.Definitions:
 
     @dg.op(required_resource_keys={"settings"})
     def compact_tasks(context: dg.OpExecutionContext, config: CompactConfig) -> None:
+        with plain_failures():
+            require_at_least("older_than_days", config.older_than_days, 1)
         done = housekeeping.compact(context.resources.settings, clock.now() - timedelta(days=config.older_than_days))
         _tell(context, batches=done.batches, events=done.events)
 
     @dg.op(required_resource_keys={"settings"})
     def reconcile_tasks(context: dg.OpExecutionContext, config: ReconcileConfig) -> None:
-        task_keys = [find_task(tasks, task_key).task_key for task_key in config.task_keys] or list(tasks)
+        with plain_failures():
+            task_keys = [find_task(tasks, task_key).task_key for task_key in config.task_keys] or list(tasks)
         for task_key in task_keys:
             housekeeping.reconcile(context.resources.settings, task_key)
         _tell(context, tasks=len(task_keys))
@@ -59,6 +63,8 @@ def build_upkeep(tasks: Mapping[str, Task]) -> dg.Definitions:
     @dg.op(required_resource_keys={"settings"})
     def clear_outbox(context: dg.OpExecutionContext, config: OutboxConfig) -> None:
         settings: Settings = context.resources.settings
+        with plain_failures():
+            require_at_least("older_than_hours", config.older_than_hours, 1)
         before = clock.now() - timedelta(hours=config.older_than_hours)
         with db.connect(settings, "medallion_gold") as connection:
             removed = remove_leftovers(connection, settings.data_path, before)
@@ -79,7 +85,9 @@ def _job(name: str, work: Callable[[], object], cron: str, description: str) -> 
     def job() -> None:
         work()
 
-    schedule = dg.ScheduleDefinition(name=name, job=job, cron_schedule=cron, default_status=dg.DefaultScheduleStatus.STOPPED)
+    schedule = dg.ScheduleDefinition(name=name, job=job, cron_schedule=cron, default_status=dg.DefaultScheduleStatus.STOPPED,
+        description=description,
+    )  # fmt: skip
     return dg.Definitions(jobs=[job], schedules=[schedule])
 
 

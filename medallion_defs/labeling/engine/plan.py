@@ -60,11 +60,17 @@ class PlanReport:
 
 @dataclass(frozen=True)
 class RedoExtent:
-    """What a backfill would do again. `usd`: what the answers that are there have cost; 0 without a model."""
+    """What a backfill would do again, or has set to pending.
+
+    Attributes:
+        usd: what the answers that are there have cost; 0 without a model.
+        marked: tasks in the scope that stay as they are, because a success marker keeps their subject from being asked.
+    """
 
     tasks: int
     bytes: int
     usd: Decimal
+    marked: int
 
 
 class OpenItem(NamedTuple):
@@ -102,15 +108,16 @@ def reread_subjects(connection: psycopg.Connection, task_key: str) -> None:
     connection.execute(_SQL["reread"], {"task_key": task_key})
 
 
-def redo(connection: psycopg.Connection, task_key: str, scope: Scope, before: datetime) -> int:
+def redo(connection: psycopg.Connection, task_key: str, scope: Scope, before: datetime, *, keep_marked: bool = False) -> int:
     """Set tasks that succeeded before `before` to pending, to be done again; return how many. Commits part by part.
 
     The old results stay until the new ones are there. With the same `before`, a backfill that was stopped goes on where it was.
 
     Args:
         scope: `since` means tasks planned at that time or later; `dataset` is for bronze items and refused.
+        keep_marked: leave what has a success marker as it is.
     """
-    values = _redo_values(task_key, scope, before)
+    values = _redo_values(task_key, scope, before, keep_marked=keep_marked)
     total = 0
     after: UUID | None = None
     while True:
@@ -121,19 +128,22 @@ def redo(connection: psycopg.Connection, task_key: str, scope: Scope, before: da
             return total
 
 
-def count_redo(connection: psycopg.Connection, task_key: str, scope: Scope, before: datetime) -> RedoExtent:
+def count_redo(connection: psycopg.Connection, task_key: str, scope: Scope, before: datetime, *, keep_marked: bool = False) -> RedoExtent:
     """Return what `redo` with the same arguments still has before it."""
     with connection.cursor(row_factory=class_row(RedoExtent)) as cursor:
-        [extent] = cursor.execute(_SQL["count_redo"], _redo_values(task_key, scope, before)).fetchall()
+        [extent] = cursor.execute(_SQL["count_redo"], _redo_values(task_key, scope, before, keep_marked=keep_marked)).fetchall()
     return extent
 
 
-def _redo_values(task_key: str, scope: Scope, before: datetime) -> dict[str, object]:
+def _redo_values(task_key: str, scope: Scope, before: datetime, *, keep_marked: bool) -> dict[str, object]:
     if scope.dataset is not None:
         raise ConfigurationError("Tasks know no dataset: narrow a backfill by task, since, file_ids or outdated.")
     code = None if scope.current_code is None else scope.current_code.otherwise
     file_ids = None if scope.file_ids is None else list(scope.file_ids)
-    return {"task_key": task_key, "before": before, "since": scope.since, "file_ids": file_ids, "current_code": code}
+    return {
+        "task_key": task_key, "before": before, "since": scope.since, "file_ids": file_ids, "current_code": code,
+        "keep_marked": keep_marked,
+    }  # fmt: skip
 
 
 def requeue_tasks(

@@ -64,6 +64,11 @@ WITH part AS (
     UPDATE silver.tasks_todo AS todo SET status = 'pending', batch_id = NULL, attempts = 0, updated_at = now()
     FROM part
     WHERE todo.task_id = part.task_id AND todo.status = 'succeeded' AND todo.updated_at < %(before)s
+      -- A marker keeps its subject from being asked: without this the task would lose its state and get no other answer.
+      AND NOT (%(keep_marked)s AND EXISTS (
+          SELECT FROM silver.tasks_markers AS note
+          WHERE note.task_key = todo.task_key AND note.subject_key = todo.subject_key AND note.task_id = todo.task_id
+      ))
       AND (%(since)s::timestamptz IS NULL OR todo.created_at >= %(since)s)
       AND (%(file_ids)s::uuid[] IS NULL OR todo.file_id = ANY (%(file_ids)s))
       AND (%(current_code)s::text IS NULL OR todo.code_version IS DISTINCT FROM %(current_code)s)
@@ -73,9 +78,17 @@ SELECT (SELECT max(task_id::text)::uuid FROM part) AS last, (SELECT count(*) FRO
 
 -- name: count_redo
 -- What the answers that are there have cost is the best guess at what new ones will.
-SELECT count(*) AS tasks, coalesce(sum(todo.bytes), 0)::bigint AS bytes, coalesce(sum(result.cost_usd), 0) AS usd
+SELECT
+    count(*) FILTER (WHERE NOT is_marked) AS tasks, coalesce(sum(todo.bytes) FILTER (WHERE NOT is_marked), 0)::bigint AS bytes,
+    coalesce(sum(result.cost_usd) FILTER (WHERE NOT is_marked), 0) AS usd, count(*) FILTER (WHERE is_marked) AS marked
 FROM silver.tasks_todo AS todo
 LEFT JOIN silver.tasks_results AS result USING (task_id)
+CROSS JOIN LATERAL (
+    SELECT %(keep_marked)s AND EXISTS (
+        SELECT FROM silver.tasks_markers AS note
+        WHERE note.task_key = todo.task_key AND note.subject_key = todo.subject_key AND note.task_id = todo.task_id
+    ) AS is_marked
+) AS mark
 WHERE todo.task_key = %(task_key)s AND todo.status = 'succeeded' AND todo.updated_at < %(before)s
   AND (%(since)s::timestamptz IS NULL OR todo.created_at >= %(since)s)
   AND (%(file_ids)s::uuid[] IS NULL OR todo.file_id = ANY (%(file_ids)s))

@@ -18,12 +18,13 @@ from medallion_defs.gold.enrich_run import run_work
 from medallion_defs.locations import silver
 from medallion_defs.ops.base import base_definitions
 from medallion_defs.ops.scope import Scope
-from medallion_defs.silver.assets import LoadConfig, build_silver, which_batches
+from medallion_defs.silver.assets import build_silver
 from medallion_defs.silver.backfill import load_history
 from medallion_defs.silver.compare import compare_variants
 from medallion_defs.silver.compare_report import describe_comparison
 from medallion_defs.silver.digest import digest_table
 from medallion_defs.silver.load_run import SilverContent, load_batch
+from medallion_defs.silver.wanted import Wanted, which_batches
 from medallion_defs.sources.driver_events.tables import TABLE as EVENTS
 from tests.conftest import ROOT
 from tests.integration.commands import call, load_pending
@@ -103,7 +104,7 @@ def test_what_a_promotion_would_leave_in_silver_is_said_and_a_rebuild_leaves_not
     db.execute("TRUNCATE silver.driver_events")
     db.commit()
     assert call("requeue", "--source", "driver_events", "--status", "loaded").exit_code == 0
-    for batch_id in which_batches(project, x, LoadConfig(), clock.now()):
+    for batch_id in which_batches(project, x, Wanted()):
         load_batch(project, x, batch_id, "test")
     assert digest_table(db, EVENTS) == promoted
 
