@@ -192,6 +192,9 @@ def explain_failure(event: dg.DagsterEvent | None) -> str:
     # A run that the daemon reports as failed has no data, only a message.
     data = event.job_failure_data if event.event_specific_data is not None else None
     step = data.first_step_failure_event if data is not None else None
+    told = step.step_failure_data.user_failure_data if step is not None else None
+    if told is not None and told.description:
+        return " ".join(told.description.split())
     error = step.step_failure_data.error if step is not None else data.error if data is not None else None
     while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
         error = error.cause

@@ -288,9 +288,6 @@ class CurricularSettings(Section):
     def _require_sane(self) -> Self:
         if self.from_year is not None and self.to_year is not None and self.from_year > self.to_year:
             raise ValueError(f"from_year {self.from_year} is after to_year {self.to_year}")
-        folders = [self.labels_dir, self.images_dir, self.output_dir]
-        if any(one == other or one in other.parents for one in folders for other in folders if one is not other):
-            raise ValueError("labels_dir, images_dir and output_dir must be three folders, none of them within another")
         return self
 
     def states_without_folder(self) -> list[str]:
@@ -298,8 +295,16 @@ class CurricularSettings(Section):
         return sorted(state for state in self.states or () if not (self.labels_dir / state).is_dir())
 
     def below(self, root: Path) -> Self:
-        """Return the same with absolute folders: relative ones start at `root`."""
+        """Return the same with absolute folders, links followed: relative ones start at `root`.
+
+        Raises:
+            ConfigurationError: they are not three folders. Only so can that be seen: `a/../b` is `b`, and a link is its target.
+        """
         folders = {name: (root / getattr(self, name)).resolve() for name in ("labels_dir", "images_dir", "output_dir")}
+        paths = list(folders.values())
+        if any(one == other or one in other.parents for one in paths for other in paths if one is not other):
+            named = ", ".join(f"{name} is {path}" for name, path in folders.items())
+            raise invalid_pages(f"labels_dir, images_dir and output_dir must be three folders, none of them within another; {named}")
         return self.model_copy(update=folders)
 
 

@@ -7,11 +7,13 @@ import dagster as dg
 
 from medallion_defs.core.logging import configure_logging
 from medallion_defs.core.settings import Settings, get_settings
+from medallion_defs.ops.dagster_asset import plain_failures
 
 
 @dg.resource(description="The settings of this process: environment, medallion.yaml, defaults.")
 def settings_resource(_context: dg.InitResourceContext) -> Settings:
-    return get_settings()
+    with plain_failures():
+        return get_settings()
 
 
 def base_definitions() -> dg.Definitions:

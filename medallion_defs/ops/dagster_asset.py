@@ -15,6 +15,7 @@ from medallion_defs.core.errors import ConfigurationError, MedallionError, Trans
 
 _VERSION = "dagster/data_version"
 _INPUT_VERSION = "dagster/input_data_version"
+_NEVER = "INITIAL"  # what Dagster notes of an input that was never materialized
 
 
 def skippable_asset(
@@ -22,7 +23,6 @@ def skippable_asset(
     check_specs: Sequence[dg.AssetCheckSpec],
     *,
     pool: str | None,
-    partitions_def: dg.PartitionsDefinition[str] | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Return a decorator for a generator: an asset that may yield nothing, and then answers none of its checks either.
 
@@ -44,7 +44,6 @@ def skippable_asset(
             keys_by_input_name=inputs,
             keys_by_output_name={"result": spec.key},
             node_def=op,
-            partitions_def=partitions_def,
             check_specs_by_output_name=checks,
             specs=[spec],
         )
@@ -77,7 +76,9 @@ def is_synced(instance: dg.DagsterInstance, key: dg.AssetKey, deps: Sequence[dg.
     by a materialization, or the page would call the asset "Unsynced" for good.
     """
     seen = _tags(instance, key)
-    return not seen or all(seen.get(f"{_INPUT_VERSION}/{dep.to_user_string()}") == _tags(instance, dep).get(_VERSION) for dep in deps)
+    return not seen or all(
+        seen.get(f"{_INPUT_VERSION}/{dep.to_user_string()}", _NEVER) == _tags(instance, dep).get(_VERSION, _NEVER) for dep in deps
+    )
 
 
 def _tags(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, str]:

@@ -194,8 +194,9 @@ def item_path(text: str, bronze_root: Path | None = None) -> str:
         TerminalError: the path names no item, or lies outside the bronze root.
     """
     path = Path(text)
-    if bronze_root is not None and (Path.cwd() / path).is_relative_to(bronze_root):
-        path = (Path.cwd() / path).relative_to(bronze_root)
+    # Both with links followed: the data folder may be one, and a person may have come to it by another way.
+    if bronze_root is not None and (whole := (Path.cwd() / path).resolve()).is_relative_to(bronze_root.resolve()):
+        path = whole.relative_to(bronze_root.resolve())
     if len(path.parts) < 2 or ".." in path.parts or path.is_absolute():
         raise TerminalError(f"'{text}' names no bronze item. Give a file_id, or a path below data/bronze like 'driver_events/fleet.csv'.")
     return "/".join(path.parts[:2])

@@ -74,9 +74,10 @@ def _build_asset(content: SilverContent, parallelism: Parallelism) -> dg.AssetsD
         description=f"{source.title}: typed, deduplicated, flagged; `{table.schema}.{table.name}`. {source.description}\n\n"
         f"{parallelism.on_materialize}",
         metadata={"dagster/table_name": f"{table.schema}.{table.name}", "dagster/column_schema": _column_schema(content)},
+        partitions_def=parallelism.partitions,
     )
 
-    @skippable_asset(spec, check_specs(source.name), pool=parallelism.pool, partitions_def=parallelism.partitions)
+    @skippable_asset(spec, check_specs(source.name), pool=parallelism.pool)
     def silver_asset(context: dg.AssetExecutionContext, config: LoadConfig) -> Iterator[dg.MaterializeResult[Any]]:
         # Of a run that was requested before the setting was changed, only the tag is left.
         key = context.partition_key if parallelism.partitions and context.has_partition_key else None

@@ -8,10 +8,13 @@ from collections.abc import Mapping
 import dagster as dg
 from pydantic import Field
 
+from medallion_defs.core import clock
 from medallion_defs.core.settings import Settings
+from medallion_defs.ops.dagster_asset import plain_failures
 from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG
-from medallion_defs.ops.scope import RunScope, parse_scope
+from medallion_defs.ops.scope import FILE_IDS_HELP, RunScope, parse_scope, require_match
+from medallion_defs.silver.backfill import measure
 from medallion_defs.silver.compare import compare_variants
 from medallion_defs.silver.compare_report import describe_comparison
 from medallion_defs.silver.experiments import SCHEMA, VariantChunk, VariantFailedError, experiment_table, run_variant
@@ -23,9 +26,12 @@ _COUNTS = ("read", "created", "updated", "unchanged", "duplicate", "rejected")
 class VariantConfig(dg.Config):
     """Which items the variant is loaded with; those that its present code has loaded already are left out."""
 
-    scope: RunScope = RunScope.all
-    since: str | None = Field(None, description="With scope since: what was fetched from this time on.")
-    file_ids: list[str] = Field(default_factory=list, description="With scope file_ids.")
+    scope: RunScope = Field(
+        RunScope.all,
+        description="The items to load: all (default; so are pending and outdated); since, file_ids or dataset, each with its field.",
+    )
+    since: str | None = Field(None, description="With scope since: what was fetched from this time on (ISO 8601 with a zone).")
+    file_ids: list[str] = Field(default_factory=list, description=FILE_IDS_HELP)
     dataset: str | None = Field(None, description="With scope dataset: a dataset of a recipe, * and ? allowed.")
 
 
@@ -52,21 +58,30 @@ def _build_asset(content: VariantContent, used: VariantContent) -> dg.AssetsDefi
         pool=f"{SCHEMA}_{table.name}",
     )
     def variant_asset(context: dg.AssetExecutionContext, config: VariantConfig) -> dg.MaterializeResult[None]:
-        settings: Settings = context.resources.settings
-        # Pending and outdated are what a run takes of all items anyway: what the present code has not loaded.
-        scope = parse_scope(config.scope, config.since, config.file_ids, config.dataset, current_code=content.code)
-        chunks = []
-        for chunk in run_variant(settings, content, scope, context.run.run_id):
-            chunks.append(chunk)
-            context.log.info(f"{len(chunk.items)} items, {chunk.total('read')} records in {chunk.seconds:.2f} s")
-        done = VariantChunk.merge(chunks)
-        for item, error in done.failed:
-            context.log.warning(f"{item.bronze_path}: {error}")
-        if bug := next((error for _, error in done.failed if isinstance(error, VariantFailedError)), None):
-            raise dg.Failure(description=str(bug), metadata={"items_failed": len(done.failed)})
-        return dg.MaterializeResult(metadata=_describe(settings, used, content, done))
+        with plain_failures():
+            return _load_and_compare(context, used, content, config)
 
     return variant_asset
+
+
+def _load_and_compare(
+    context: dg.AssetExecutionContext, used: VariantContent, content: VariantContent, config: VariantConfig
+) -> dg.MaterializeResult[None]:
+    settings: Settings = context.resources.settings
+    # Pending and outdated are what a run takes of all items anyway: what the present code has not loaded.
+    scope = parse_scope(config.scope, config.since, config.file_ids, config.dataset, current_code=content.code_version)
+    what = f"item of {content.source.name} that was loaded or has failed; 'medallion ops files' shows what there is"
+    require_match(measure(settings, content, scope, clock.now()).items, scope, what)
+    chunks = []
+    for chunk in run_variant(settings, content, scope, context.run.run_id):
+        chunks.append(chunk)
+        context.log.info(f"{len(chunk.items)} items, {chunk.total('read')} records in {chunk.seconds:.2f} s")
+    done = VariantChunk.merge(chunks)
+    for item, error in done.failed:
+        context.log.warning(f"{item.bronze_path}: {error}")
+    if bug := next((error for _, error in done.failed if isinstance(error, VariantFailedError)), None):
+        raise dg.Failure(description=str(bug), metadata={"items_failed": len(done.failed)})
+    return dg.MaterializeResult(metadata=_describe(settings, used, content, done))
 
 
 def _describe(settings: Settings, used: VariantContent, content: VariantContent, done: VariantChunk) -> Mapping[str, dg.MetadataValue]:

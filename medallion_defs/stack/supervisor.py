@@ -244,7 +244,7 @@ class Supervisor:
                 if not child.is_alive():
                     self._revive(child)
                 for line in self.relays[child.name].read():
-                    self._tell(f"[{child.name}] {line}")
+                    self._tell(f"[{child.name}] {line}", "error")
                 cap_log(child.log)
 
     def _revive(self, child: Child) -> None:
@@ -269,7 +269,7 @@ class Supervisor:
         delay = restart_delay(deaths, time.monotonic())
         if delay is None:
             raise TransientError(f"{name} died {_MOST_DEATHS} times within ten minutes, so Medallion stops. {explain()}")
-        self._tell(f"{name} died ({how}); restarting it (number {len(deaths)}).")
+        self._tell(f"{name} died ({how}); restarting it (number {len(deaths)}).", "error")
         return delay
 
     def _stop(self) -> None:
@@ -298,9 +298,9 @@ class Supervisor:
             write_state(self.home, state)
             self.written = state
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, text: str, level: Literal["info", "error"] = "info") -> None:
         with (self.home / "logs" / "up.log").open("a", encoding="utf-8") as log:
-            log.write(encode_line(clock.now(), "info", __name__, text) + "\n")
+            log.write(encode_line(clock.now(), level, __name__, text) + "\n")
         try:
             self.say(text)
         except OSError:  # the terminal is gone (SIGHUP follows); the log has it

@@ -21,7 +21,7 @@ from medallion_defs.core.settings import Settings, load_settings
 from medallion_defs.enrichments.driver_events_enriched.tables import TABLE as GOLD
 from medallion_defs.locations import bronze, gold, silver
 from medallion_defs.ops.ledger import Ledger
-from medallion_defs.ops.run_requests import first_requested_at
+from medallion_defs.ops.run_requests import WORK_TAG, first_requested_at
 from medallion_defs.ops.scope import Scope
 from medallion_defs.silver import backfill, load_run
 from medallion_defs.silver.digest import digest_table
@@ -187,8 +187,7 @@ def test_a_run_that_holds_the_pool_for_history_does_between_chunks_what_arrived(
     assert result.success
     ends = db.execute("SELECT external_id FROM ops.file_ingestions ORDER BY silver_ingest_end_time").fetchall()
     assert ends.index(("new.jsonl",)) == PER_CHUNK
-    waited = dg.validate_run_config(silver.defs.resolve_job_def("silver_driver_events"), request.run_config)
-    assert waited["ops"]["silver__driver_events"]["config"]["batch_id"]
+    assert "silver/driver_events/" in request.tags[WORK_TAG]
     assert items_of(db, result.run_id) == {f"{number}.jsonl" for number in range(FILES)} | {"new.jsonl"}
 
 

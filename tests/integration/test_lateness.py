@@ -46,7 +46,13 @@ def age_items(db: psycopg.Connection, age: timedelta) -> None:
 
 
 def evaluations(tick: Any) -> dict[str, dg.AssetCheckEvaluation]:
-    return {event.asset_key.to_user_string(): event for event in tick.asset_events}
+    """The evaluations of `on_time`, by asset."""
+    return {event.asset_key.to_user_string(): event for event in tick.asset_events if event.check_name == "on_time"}
+
+
+def failing(tick: Any) -> dict[str, dg.AssetCheckEvaluation]:
+    """The evaluations of `no_failed_items`, by asset."""
+    return {event.asset_key.to_user_string(): event for event in tick.asset_events if event.check_name == "no_failed_items"}
 
 
 def test_a_silent_source_fails_its_check_when_that_changes_and_recovers_when_an_item_comes(
@@ -114,12 +120,14 @@ def test_history_that_is_loaded_again_waits_for_nothing(settings: Settings, db: 
     assert (facts.waiting, facts.waits_since) == (0, None)
 
 
-def test_a_dead_item_is_told_and_makes_nobody_late(settings: Settings, instance: dg.DagsterInstance) -> None:
+def test_a_dead_item_makes_nobody_late_and_is_told_by_a_check_of_its_own(settings: Settings, instance: dg.DagsterInstance) -> None:
     fetch(settings, instance, "noise.bin", b"\x00\x01")
     load_pending(settings)
-    found = evaluations(evaluate(silver.defs, "watch_silver", settings, instance))[SUBJECT]
-    assert (found.passed, found.metadata["items_dead"].value) == (True, 1)
-    assert "items 1 dead" in str(found.description)
+    tick = evaluate(silver.defs, "watch_silver", settings, instance)
+    on_time, failed = evaluations(tick)[SUBJECT], failing(tick)[SUBJECT]
+    assert (on_time.passed, on_time.description) == (True, "on time")
+    assert (failed.passed, failed.severity, failed.metadata["items_dead"].value) == (False, dg.AssetCheckSeverity.ERROR, 1)
+    assert "driver_events/noise.bin is dead: " in str(failed.description)
 
 
 def test_gold_is_late_when_silver_rows_wait_for_it_on_either_side(
@@ -151,15 +159,19 @@ def test_gold_is_late_when_silver_rows_wait_for_it_on_either_side(
         (gold.defs, ["gold", "driver_events_enriched"]),
     ],
 )
-def test_the_check_can_be_asked_by_hand_and_no_job_of_ours_runs_it(
+def test_the_check_can_be_asked_by_hand_and_is_a_step_of_every_run(
     settings: Settings, instance: dg.DagsterInstance, defs: dg.Definitions, key: list[str]
 ) -> None:
-    [check] = [one for one in defs.asset_checks or () if isinstance(one, dg.AssetChecksDefinition) and one.check_key.asset_key.path == key]
-    asked = dg.AssetSelection.checks(check)
+    [check] = [
+        one
+        for one in defs.asset_checks or ()
+        if isinstance(one, dg.AssetChecksDefinition) and dg.AssetKey(key) in one.keys_by_input_name.values()
+    ]
+    asked = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey(key), "on_time"))
     result = dg.materialize([check], selection=asked, instance=instance, resources={"settings": settings}, raise_on_error=False)
     assert [(one.check_name, one.passed) for one in result.get_asset_check_evaluations()] == [("on_time", True)]
     job = defs.resolve_job_def("_".join(key))
-    assert [name for name in job.graph.node_dict if "on_time" in name] == []
+    assert [name for name in job.graph.node_dict if "on_time" in name] == ["__".join(key) + "_on_time"]
 
 
 def test_verdicts_of_sources_that_are_no_more_go(settings: Settings, db: psycopg.Connection, instance: dg.DagsterInstance) -> None:

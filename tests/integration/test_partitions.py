@@ -23,6 +23,7 @@ from medallion_defs.ops.base import base_definitions, settings_resource
 from medallion_defs.ops.endings import Ending
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.ops.ledger_values import LedgerFilter
+from medallion_defs.ops.run_requests import WORK_TAG
 from medallion_defs.silver import partitions
 from medallion_defs.silver.assets import build_silver
 from medallion_defs.stack.doctor import examine
@@ -167,7 +168,7 @@ def test_an_item_whose_run_was_killed_comes_again_with_the_same_partition(
     publish(by_item, home, "a.jsonl")
     [request], _ = tick(by_item, home)
     killed = home.create_run_for_job(BY_ITEM.resolve_job_def("silver_driver_events"), tags=dict(request.tags))
-    batch_id = request.run_config["ops"]["silver__driver_events"]["config"]["batch_id"]
+    batch_id = batch_of(request)
     with psycopg.connect(str(by_item.database_url)) as worker:
         assert Ledger(worker).start_batch(batch_id, killed.run_id, CONTENT.code, by_item.source(NAME), clock.now())
         home.report_run_failed(killed)
@@ -420,8 +421,7 @@ def test_a_broken_configuration_is_one_sentence_at_the_source_it_belongs_to(
 
 
 def batch_of(request: dg.RunRequest) -> str:
-    batch_id: str = request.run_config["ops"]["silver__driver_events"]["config"]["batch_id"]
-    return batch_id
+    return request.tags[WORK_TAG].removeprefix("silver/driver_events/")
 
 
 def call_requeue(settings: Settings, external_id: str | None = None) -> int:

@@ -70,7 +70,7 @@ def test_invariant_14_one_batch_in_two_runs_at_once_is_loaded_once(
 ) -> None:
     publish(settings, instance)
     [request], _, _ = tick(silver.defs, "discover_driver_events", settings, instance)
-    batch_id = request.run_config["ops"]["silver__driver_events"]["config"]["batch_id"]
+    batch_id = request.tags[WORK_TAG].removeprefix("silver/driver_events/")
     content = next(content for content in silver.load_contents() if content.source.name == "driver_events")
     outcomes: list[int | str] = []
     gate = threading.Barrier(2)

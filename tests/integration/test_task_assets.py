@@ -12,7 +12,6 @@ import psycopg
 import pytest
 
 from medallion_defs.core import clock
-from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings
 from medallion_defs.genai.emulator_faults import Faults, ItemFault
 from medallion_defs.genai.requests import outbox_path
@@ -49,6 +48,14 @@ def numbers(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     """The metadata of the run's one materialization."""
     [event] = result.get_asset_materialization_events()
     return {name: value.value for name, value in event.materialization.metadata.items()}
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    """The first line of what the run's one failed step says."""
+    [event] = [event for event in result.all_events if event.is_step_failure]
+    error = event.step_failure_data.error
+    assert error is not None
+    return error.message.splitlines()[0]
 
 
 def with_settings(defs: dg.Definitions, settings: Settings) -> dg.Definitions:
@@ -159,7 +166,7 @@ def test_scope_all_does_history_again_and_keeps_the_old_results_meanwhile(
     put_notes(notes, "one", "two")
     assert run_task(shout_task(), settings, instance).success
     nothing = run_task(shout_task(), settings, instance)
-    assert (numbers(nothing)["batches"], numbers(nothing)["succeeded"]) == (0, 0)
+    assert (nothing.success, nothing.get_asset_materialization_events()) == (True, [])
 
     def raises(_items: Sequence[WorkItem], _context: TaskContext) -> Iterator[ProcessingResult]:
         raise ValueError("broken")
@@ -179,9 +186,13 @@ def test_the_other_scopes_do_their_part_of_history(notes: psycopg.Connection, se
     assert numbers(run_task(shout_task(), settings, instance, scope="outdated"))["done_again"] == 0
     assert numbers(run_task(shout_task(code_version="v2"), settings, instance, scope="outdated"))["done_again"] == 2
     tomorrow = (clock.now() + timedelta(days=1)).isoformat()
-    assert numbers(run_task(shout_task(), settings, instance, scope="since", since=tomorrow))["done_again"] == 0
+    assert "nothing matches: scope since" in failure(run_task(shout_task(), settings, instance, scope="since", since=tomorrow))
     yesterday = (clock.now() - timedelta(days=1)).isoformat()
-    assert numbers(run_task(shout_task(), settings, instance, scope="all", before=yesterday))["done_again"] == 0
+    assert "nothing matches: scope all" in failure(run_task(shout_task(), settings, instance, scope="all", before=yesterday))
+    # Nothing is done twice because the time lies ahead: what the run itself does is not done again.
+    found = numbers(run_task(shout_task(), settings, instance, scope="all", before=tomorrow))
+    assert (found["done_again"], found["tasks_matched"]) == (2, 2)
+    assert found["before"] < clock.now().isoformat()
 
 
 def test_a_scope_without_its_value_fails_with_a_sentence(
@@ -195,6 +206,7 @@ def test_a_scope_without_its_value_fails_with_a_sentence(
 def test_a_limit_plans_that_many(notes: psycopg.Connection, settings: Settings, instance: dg.DagsterInstance) -> None:
     put_notes(notes, "one", "two", "three")
     assert numbers(run_task(shout_task(), settings, instance, limit=1))["succeeded"] == 1
+    assert "Failure: limit: -1 is too small. Write 1 or more" in failure(run_task(shout_task(), settings, instance, limit=-1))
 
 
 # -- the sensor --------------------------------------------------------------------------------------------------------
@@ -403,7 +415,8 @@ def test_a_model_is_asked_by_a_run_and_its_answers_come_with_a_report(
     assert set(outputs(notes, "note.judge")) == {"n0", "n2"}
     # Read once: neither a second tick nor a person finds anything.
     assert answer_all(transport, task, instance) == []
-    assert numbers(read_answers(task, transport.settings, instance))["batches"] == 0
+    again = read_answers(task, transport.settings, instance)
+    assert (again.success, again.get_asset_materialization_events()) == (True, [])
 
 
 def test_answers_that_a_person_reads_are_all_that_wait(
@@ -535,7 +548,7 @@ def test_repair_compact_and_reconcile_run_as_jobs(notes: psycopg.Connection, set
     notes.commit()
     assert run_job("tasks_reconcile", settings, instance).success
     assert notes.execute("SELECT planned_seq FROM silver.tasks_prompts").fetchone() == (0,)
-    with pytest.raises(ConfigurationError, match=r"There is no task 'x\.y'"):
+    with pytest.raises(dg.Failure, match=r"There is no task 'x\.y'"):
         run_job("tasks_reconcile", settings, instance, {"ops": {"reconcile_tasks": {"config": {"task_keys": ["x.y"]}}}})
 
 

@@ -274,7 +274,7 @@ def _consolidate_op(task: Task, inputs: Sequence[dg.AssetKey]) -> dg.OpDefinitio
         pool=_pool(task),
         description="Takes what earlier runs and answers left to be consolidated, and tells what became of everything.",
     )
-    def consolidate_op(context: dg.OpExecutionContext, planned: Planned, worked: list[Worked]) -> Iterator[dg.Output[None]]:
+    def consolidate_op(context: dg.OpExecutionContext, planned: Planned, worked: list[Worked]) -> Iterator[dg.MaterializeResult[Any]]:
         settings: Settings = context.resources.settings
         with plain_failures():
             rest = runner.consolidate(settings, task).counts
@@ -284,7 +284,8 @@ def _consolidate_op(task: Task, inputs: Sequence[dg.AssetKey]) -> dg.OpDefinitio
                 return
             metadata = describe(settings, task, planned, worked, total)
         is_changed = bool(total.results_created or total.results_updated)
-        yield dg.Output(None, metadata=metadata, data_version=data_version(context.instance, context.run_id, key, is_changed=is_changed))
+        version = data_version(context.instance, context.run_id, key, is_changed=is_changed)
+        yield dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=version)
 
     return consolidate_op
 

@@ -47,12 +47,17 @@ def test_an_empty_section_means_the_folders_below_dataset(tmp_path: Path) -> Non
         ({"from_year": 1990, "to_year": 1980}, "from_year 1990 is after to_year 1980"),
         ({"output_dir": "dataset/images/results"}, "none of them within another"),
         ({"labels_dir": "dataset/images"}, "none of them within another"),
+        # Compared where they lead to, not as they are written.
+        ({"output_dir": "dataset/images/../images"}, "none of them within another"),
+        ({"output_dir": "elsewhere/../dataset/images/results"}, "none of them within another"),
+        ({"output_dir": "link/results"}, "none of them within another"),
         ({"label_dir": "x"}, "label_dir: Extra inputs are not permitted"),
         ("dataset", "Input should be a valid dictionary"),
     ],
 )
 def test_a_section_that_does_not_validate_says_why_when_it_is_asked_for(tmp_path: Path, section: Any, sentence: str) -> None:
     make_folders(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "dataset" / "images")
     settings = settings_of(tmp_path, section)
     for ask in (settings.curricular_pages, settings.curricular_output):
         with pytest.raises(ConfigurationError) as caught:
