@@ -45,6 +45,13 @@ def code(value: object) -> Markdown:
     return Markdown(f"`{text}`") if text and not re.search(r"[|`\\]", text) else escape(text)
 
 
+def code_block(text: str, language: LiteralString = "") -> Markdown:
+    """Return lines as a block of code, to be copied as they are; a line that would end the block is indented."""
+    lines = [_CONTROLS.sub("\ufffd", line) for line in text.split("\n")]
+    shown = "\n".join(f" {line}" if line.lstrip().startswith("```") else line for line in lines)
+    return Markdown(f"```{language}\n{shown}\n```")
+
+
 def fill(template: LiteralString, **values: object) -> Markdown:
     """Return the template, which is Markdown, with each value of a `{name}` or `{name:format}` escaped.
 

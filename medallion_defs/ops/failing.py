@@ -14,8 +14,10 @@ import msgspec
 import psycopg
 from psycopg.rows import class_row
 
+from medallion_defs.core import markdown
+from medallion_defs.core.markdown import Markdown, escape
 from medallion_defs.core.sql import load_queries
-from medallion_defs.ops.manifest import as_metadata, markdown_table
+from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.watch import Answer
 
 NO_FAILED_ITEMS = "no_failed_items"
@@ -64,7 +66,7 @@ def read_failing(connection: psycopg.Connection, source_type: str) -> Failing:
     return Failing(source_type, dead, refused, retrying, items)
 
 
-def answer(failing: Failing, how_again: str) -> Answer:
+def answer(failing: Failing, how_again: Markdown) -> Answer:
     """Return the answer of the check. `how_again`: Markdown of what a person pastes or presses to have the items tried again."""
     counts = {"dead": failing.dead, "refused": failing.refused, "retrying": failing.retrying}
     is_fine = not any(counts.values())
@@ -73,11 +75,11 @@ def answer(failing: Failing, how_again: str) -> Answer:
         check_name=NO_FAILED_ITEMS,
         passed=is_fine,
         severity=dg.AssetCheckSeverity.ERROR if failing.needs_a_person else dg.AssetCheckSeverity.WARN,
-        description="every item is loaded or on its way" if is_fine else _describe(failing, counts),
+        description=escape("every item is loaded or on its way" if is_fine else _describe(failing, counts)),
         metadata=as_metadata(
             {f"items_{status}": number for status, number in counts.items()},
-            items=markdown_table(["item", "status", "attempts", "tried again", "why", "file id"], rows),
-            load_again="" if is_fine else how_again,
+            items=markdown.table(["item", "status", "attempts", "tried again", "why", "file id"], rows),
+            load_again=Markdown("") if is_fine else how_again,
         ),
         state=_fingerprint(failing),
     )

@@ -28,12 +28,12 @@ _REPEAT_AFTER = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Answer:
-    """What one check says now. `state`: changes when it says something else."""
+    """What one check says now. `description`: the page renders it. `state`: changes when the check says something else."""
 
     check_name: str
     passed: bool
     severity: dg.AssetCheckSeverity
-    description: str
+    description: Markdown
     metadata: Mapping[str, Any]
     state: str
 
@@ -54,7 +54,7 @@ class Look:
     def answers(self) -> tuple[Answer, ...]:
         """The answers of all checks of the subject, `on_time` first."""
         late = [finding.sentence for finding in self.verdict.findings if finding.makes_late]
-        words = " ".join(late) or "on time"
+        words = escape(" ".join(late) or "on time")  # a sentence may hold the name of a file
         on_time = Answer(ON_TIME, not late, dg.AssetCheckSeverity.WARN, words, self.metadata, " ".join(self.verdict.kinds))
         return (on_time, *self.more)
 
@@ -127,7 +127,7 @@ def build_checks(layer: str, name: str, role: db.Role, look: Looker, more: Mappi
                 if one.check_name in wanted:
                     yield dg.AssetCheckResult(
                         asset_key=key, check_name=one.check_name, passed=one.passed, severity=one.severity,
-                        description=one.description, metadata=one.metadata,
+                        description=escape(one.description), metadata=one.metadata,
                     )  # fmt: skip
 
     return checks
@@ -164,6 +164,6 @@ def _evaluation(subject: str, answer: Answer) -> dg.AssetCheckEvaluation:
         check_name=answer.check_name,
         passed=answer.passed,
         severity=answer.severity,
-        description=answer.description,
+        description=escape(answer.description),
         metadata=answer.metadata,
     )

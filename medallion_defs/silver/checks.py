@@ -9,6 +9,7 @@ from datetime import datetime
 import dagster as dg
 import psycopg
 
+from medallion_defs.core.markdown import Markdown, code_block, fill, join
 from medallion_defs.core.sections import ParallelismKind, SourceSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import format_duration
@@ -67,22 +68,22 @@ def _failing(connection: psycopg.Connection, settings: Settings, facts: SourceFa
     return answer(failing, _how_again(failing, settings.source(facts.source_type).parallelism))
 
 
-def _how_again(failing: Failing, parallelism: ParallelismKind) -> str:
-    """Return, in Markdown, what a person does about failing items."""
+def _how_again(failing: Failing, parallelism: ParallelismKind) -> Markdown:
+    """Return what a person does about failing items."""
     name, ids = failing.source_type, [item.file_id for item in failing.items if item.status != "refused"]
-    words = []
+    parts = []
     if ids and parallelism == "item":
-        words.append(f"Materialize the partitions of these items, or launch the job `silver_{name}`, without a partition, with")
+        words = "Materialize the partitions of these items, or launch the job silver_{name}, without a partition, with"
+        parts.append(fill(words, name=name))
     elif ids:
-        words.append(f"Shift-click *Materialize* on `silver/{name}` and paste")
+        parts.append(fill("Shift-click *Materialize* on silver/{name} and paste", name=name))
     if ids:
-        words.append(f"```yaml\n{config_to_paste(f'silver__{name}', ids)}\n```")
-        words.append("From the shell: `medallion requeue`. By themselves they are tried again with other bytes or other code.")
+        parts.append(code_block(config_to_paste(f"silver__{name}", ids), "yaml"))
+        parts.append(fill("From the shell: `medallion requeue`. With other bytes or other code they are tried again by themselves."))
     if failing.refused:
-        words.append(
-            f"What was refused is not in bronze. Drop a corrected file under the same name in `landing/{name}`; it settles the refusal."
-        )
-    return "\n\n".join(words)
+        words = "What was refused is not in bronze. Drop a corrected file under the same name in landing/{name}: it settles the refusal."
+        parts.append(fill(words, name=name))
+    return join(parts, "\n\n")
 
 
 def _look(facts: SourceFacts, options: SourceSettings, now: datetime, failing: Answer) -> Look:

@@ -82,3 +82,8 @@ def test_markdown_is_not_escaped_twice() -> None:
 
 def test_a_table_without_rows_is_nothing() -> None:
     assert table(["a"], []) == ""
+
+
+def test_a_block_of_code_is_what_it_was_and_cannot_be_left_from_within() -> None:
+    assert markdown.code_block("a: 1\n  - b", "yaml") == "```yaml\na: 1\n  - b\n```"
+    assert markdown.code_block("x\n```\n![](http://here)").count("\n```") == 1
