@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from medallion_defs.core.markdown import Markdown, code, escape, fill, join, table
+from medallion_defs.core.markdown import Markdown, code, code_block, escape, fill, join, table
 
 HOSTILE = [
     "![x](http://127.0.0.1:9/leak)", "[x](http://a.example/)", "<img src=http://a.example/x>", "http://a.example/x", "see www.a.example.",
@@ -85,5 +85,5 @@ def test_a_table_without_rows_is_nothing() -> None:
 
 
 def test_a_block_of_code_is_what_it_was_and_cannot_be_left_from_within() -> None:
-    assert markdown.code_block("a: 1\n  - b", "yaml") == "```yaml\na: 1\n  - b\n```"
-    assert markdown.code_block("x\n```\n![](http://here)").count("\n```") == 1
+    assert code_block("a: 1\n  - b", "yaml") == "```yaml\na: 1\n  - b\n```"
+    assert code_block("x\n```\n![](http://here)").count("\n```") == 1
