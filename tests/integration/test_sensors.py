@@ -173,7 +173,7 @@ def test_a_person_who_terminates_a_run_costs_its_items_nothing_however_often(
     for _ in range(SourceSettings().max_attempts + 1):
         request = tick_until_it_asks(silver.defs, "discover_driver_events", settings, instance)
         run = instance.create_run_for_job(silver.defs.resolve_job_def("silver_driver_events"), tags=dict(request.tags))
-        batch_id = request.run_config["ops"]["silver__driver_events"]["config"]["batch_id"]
+        batch_id = request.tags[WORK_TAG].removeprefix("silver/driver_events/")
         with psycopg.connect(settings.require_database_url()) as worker:
             Ledger(worker).start_batch(batch_id, run.run_id, content.code, settings.source("driver_events"), clock.now())
         instance.report_run_canceling(run)
