@@ -69,7 +69,7 @@ def _load_and_compare(
 ) -> dg.MaterializeResult[None]:
     settings: Settings = context.resources.settings
     # Pending and outdated are what a run takes of all items anyway: what the present code has not loaded.
-    scope = parse_scope(config.scope, config.since, config.file_ids, config.dataset, current_code=content.code_version)
+    scope = parse_scope(config.scope, config.since, config.file_ids, config.dataset, current_code=content.code)
     chunks = []
     for chunk in run_variant(settings, content, scope, context.run.run_id):
         chunks.append(chunk)
