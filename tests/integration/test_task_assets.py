@@ -410,8 +410,7 @@ def test_a_model_is_asked_by_a_run_and_its_answers_come_with_a_report(
     assert (found["batches"], found["total"], found["success"], found["failures"]) == (1, 3, 2, 1)
     assert found["cost_usd"] > 0
     assert "### Batch Summary Report" in found["batch_summary_report"]
-    assert "| `n1` |" in found["batch_summary_report"]
-    assert "1/3" in found["batch_summary_report"]
+    assert "- `n1` (Empty Candidates) - *Retry #1*" in found["batch_summary_report"]
     assert set(outputs(notes, "note.judge")) == {"n0", "n2"}
     # Read once: neither a second tick nor a person finds anything.
     assert answer_all(transport, task, instance) == []
