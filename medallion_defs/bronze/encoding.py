@@ -5,11 +5,9 @@ system that ignores case, and can be read back by a person; `docs/reference/bron
 """
 
 import re
-from collections.abc import Iterable
 from hashlib import sha256
 
 from medallion_defs.core.errors import TerminalError
-from medallion_defs.ops.item import Artifact
 
 MAX_NAME_LENGTH = 200  # file systems stop at 255 bytes; the rest is room for `@revision`
 _PREFIX_LENGTH = 120
@@ -103,8 +101,3 @@ def artifact_name(artifact_type: str, filename: str) -> str:
 def media_type(name: str) -> str:
     """Return the media type of an artifact by the last part of its extension."""
     return _MEDIA_TYPES.get(name.rpartition(".")[2], "application/octet-stream")
-
-
-def content_sha256(artifacts: Iterable[Artifact]) -> str:
-    """Return the hash that decides whether two revisions of an item are the same: over the sorted (name, sha256)."""
-    return sha256("".join(sorted(f"{artifact.name}\0{artifact.sha256}\n" for artifact in artifacts)).encode()).hexdigest()

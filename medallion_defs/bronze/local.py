@@ -29,14 +29,14 @@ from medallion_defs.bronze.disk import (
     sync_file_system,
     write_all,
 )
-from medallion_defs.bronze.encoding import content_sha256, encode_external_id, media_type, revision_directory
+from medallion_defs.bronze.encoding import encode_external_id, media_type, revision_directory
 from medallion_defs.bronze.folder import Entry, SourceFolder, current_entry, exists, facts_of, item_directories, parse_entry, read_item_line
 from medallion_defs.bronze.recovery import INTENT_FILE, find_strays, recover, remove_leftover, replace_index
 from medallion_defs.bronze.removal import forget_subject, remove_items
 from medallion_defs.bronze.store import ForgottenItemError, NewArtifact, NewItem, Problem, Publication, Removal
 from medallion_defs.bronze.verify import describe_strays, verify_items
 from medallion_defs.core.errors import TerminalError
-from medallion_defs.ops.item import ITEM_FILE, STAGING_FOLDER, Artifact, BronzeItem, encode_item
+from medallion_defs.ops.item import ITEM_FILE, STAGING_FOLDER, Artifact, BronzeItem, content_sha256, encode_item
 from medallion_defs.ops.tombstone import Tombstone, forgotten_directory
 
 _SOURCE_TYPE = re.compile(r"[a-z][a-z0-9_]{0,99}")

@@ -8,12 +8,12 @@ from hashlib import file_digest
 import msgspec
 
 from medallion_defs.bronze.disk import FOLDER, disk_errors, list_names
-from medallion_defs.bronze.encoding import content_sha256, encode_external_id, revision_directory
+from medallion_defs.bronze.encoding import encode_external_id, revision_directory
 from medallion_defs.bronze.folder import Entry, facts_of, parse_entry, read_item_line
 from medallion_defs.bronze.recovery import DAMAGED_SUFFIX
 from medallion_defs.bronze.store import DamagedItemError, Problem, ProblemKind
 from medallion_defs.core.errors import TerminalError
-from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, STAGING_FOLDER, Artifact, BronzeItem
+from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, STAGING_FOLDER, Artifact, BronzeItem, content_sha256
 from medallion_defs.ops.tombstone import REMOVED_FILE, Tombstone, decode_line
 
 _RESTORE = "Restore it from a backup; the landing archive or the source may still have the file."

@@ -103,6 +103,8 @@ def _add_item(branch: Tree, item: Item) -> None:
         branch.add(f"[red]withdrawn[/red] {escape(item.withdrawn_reason)}")
     for artifact in item.artifacts:
         branch.add(f"[dim]file[/dim] {escape(artifact.name)}  {artifact.bytes:,} bytes  [dim]sha256[/dim] {artifact.sha256}")
+    for sentence in item.damage:
+        branch.add(f"[red]not as published[/red] {escape(sentence)}")
 
 
 def _rows(rows: TableRows) -> str:

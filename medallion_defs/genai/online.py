@@ -25,8 +25,10 @@ from medallion_defs.genai.limiter import Limiter
 from medallion_defs.genai.requests import RESPONSES_FILE, estimate_tokens, outbox_path
 from medallion_defs.genai.state import BatchState, GenaiBatch
 from medallion_defs.genai.submit import LOST_STATE, Sent, find_requests, upload_media
+from medallion_defs.ops.published import ChangedBytesError
 
 _BUSY_TRIES = 5
+_WRONG_REQUEST = 400
 _NOT_FOUND = 404
 _LONGEST_PAUSE_SECONDS = 60.0
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 30.0, 3_600.0
@@ -130,6 +132,8 @@ class _Conversation:
                 if not error.is_wrong_request or error.code == _NOT_FOUND:
                     raise
                 self._write(file, _error_line(request["key"], error.code, error))
+            except ChangedBytesError as error:
+                self._write(file, _error_line(request["key"], _WRONG_REQUEST, error))
             except (UnknownOutcomeError, FileNotFoundError) as error:
                 self._write(file, _error_line(request["key"], 503, error))
             return

@@ -17,6 +17,7 @@ from typing import Any
 
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.genai.match import TOKEN_FIELD
+from medallion_defs.ops.published import read_checked
 
 REQUESTS_FILE, RESPONSES_FILE = "requests.jsonl", "responses.jsonl"
 # Downloaded, and not compared yet with what is announced of it.
@@ -33,10 +34,11 @@ _BYTES_PER_MEDIA_TOKEN = 1_000
 
 @dataclass(frozen=True)
 class Media:
-    """One file that goes with a prompt. `path` must stay until the batch is sent."""
+    """One file that goes with a prompt. `path` must stay until the batch is sent; `sha256` is what was published, where it is known."""
 
     path: Path
     mime_type: str
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def request_line(record_key: str, token: str, text: str, media: Sequence[Media],
     """Return one request, ready for the file.
 
     Raises:
+        ChangedBytesError: a medium has other bytes than were published.
         OSError: a medium cannot be read.
     """
     asked = f"{text}\n\nitem token: {token}\nRepeat the item token in the field {TOKEN_FIELD}."
@@ -134,7 +137,7 @@ def outbox_path(data_path: Path, batch_id: str) -> Path:
 
 
 def uploads_in(line: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the parts of a line whose media are to be uploaded; `fileUri` is to be replaced in place."""
+    """Yield the parts of a line whose media are to be uploaded; `fileUri` is to be replaced in place, and `sha256` taken out."""
     for part in line["request"]["contents"][0]["parts"]:
         if part.get("fileData", {}).get("fileUri", "").startswith(UPLOAD_SCHEME):
             yield part["fileData"]
@@ -142,8 +145,10 @@ def uploads_in(line: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _part(medium: Media, inline_bytes: int) -> dict[str, Any]:
     if medium.path.stat().st_size > inline_bytes:
-        return {"fileData": {"fileUri": f"{UPLOAD_SCHEME}{medium.path}", "mimeType": medium.mime_type}}
-    return {"inlineData": {"data": base64.b64encode(medium.path.read_bytes()).decode(), "mimeType": medium.mime_type}}
+        published = {"sha256": medium.sha256} if medium.sha256 else {}
+        return {"fileData": {"fileUri": f"{UPLOAD_SCHEME}{medium.path}", "mimeType": medium.mime_type, **published}}
+    content = read_checked(medium.path, medium.sha256)
+    return {"inlineData": {"data": base64.b64encode(content).decode(), "mimeType": medium.mime_type}}
 
 
 def _part_tokens(part: Mapping[str, Any]) -> int:

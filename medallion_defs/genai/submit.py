@@ -25,6 +25,7 @@ from medallion_defs.genai.cut import cut_in_two
 from medallion_defs.genai.limiter import Limiter
 from medallion_defs.genai.requests import UPLOAD_SCHEME, outbox_path, uploads_in, write_requests
 from medallion_defs.genai.state import BatchState, GenaiBatch, LostBatchError
+from medallion_defs.ops.published import ChangedBytesError, held
 
 LOST_STATE = "LOST"
 _REQUEST_OR_MODEL = frozenset({400, 404, 413})
@@ -81,12 +82,16 @@ def upload_media(client: GeminiClient, batch: GenaiBatch, line: dict[str, Any]) 
 
     Raises:
         FileNotFoundError: a medium is gone.
+        ChangedBytesError: a medium has other bytes than were published.
         RefusedError, BusyError, UnknownOutcomeError: an upload failed.
     """
     for file_data in uploads_in(line):
         medium = Path(file_data["fileUri"].removeprefix(UPLOAD_SCHEME))
-        name = hashlib.sha256(f"{batch.fingerprint} {_sha256(medium)}".encode()).hexdigest()
-        file_data["fileUri"] = client.upload(medium, f"files/m-{name[:32]}", file_data["mimeType"])
+        published = file_data.get("sha256") or _sha256(medium)
+        name = hashlib.sha256(f"{batch.fingerprint} {published}".encode()).hexdigest()
+        with held(medium, published):
+            file_data["fileUri"] = client.upload(medium, f"files/m-{name[:32]}", file_data["mimeType"])
+        file_data.pop("sha256", None)
     return line
 
 
@@ -203,7 +208,7 @@ class _Sender:
         for line in _lines(path):
             try:
                 yield upload_media(self._client, self._batch, line)
-            except (FileNotFoundError, RefusedError) as error:
+            except (FileNotFoundError, ChangedBytesError, RefusedError) as error:
                 if isinstance(error, RefusedError) and not error.is_wrong_request:
                     raise
                 self._left_out += f"; {line['key']} is left out: {error}"

@@ -67,6 +67,7 @@ class WorkItem(msgspec.Struct, frozen=True):
 
     Attributes:
         path: where the input's bytes are; None when the input is in `inputs`.
+        sha256: of the bytes at `path`, as they were published.
         inputs: the columns of the subject's inputs query (`text`, `filename` …).
         dependencies: outputs of the tasks it depends on, by task id.
         attempt: 1 for the first.
@@ -81,6 +82,7 @@ class WorkItem(msgspec.Struct, frozen=True):
     subject_key: str
     attempt: int
     path: Path | None = None
+    sha256: str | None = None
     inputs: Mapping[str, Any] = msgspec.field(default_factory=dict)
     dependencies: Mapping[UUID, Mapping[str, Any]] = msgspec.field(default_factory=dict)
 

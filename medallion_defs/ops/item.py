@@ -3,7 +3,9 @@
 Shared by the layers because they meet in this file, not in Python. Nothing here reads or writes a disk.
 """
 
+from collections.abc import Iterable
 from datetime import date, datetime
+from hashlib import sha256
 from uuid import UUID
 
 import msgspec
@@ -67,6 +69,11 @@ class BronzeItem(msgspec.Struct, frozen=True, omit_defaults=True):
     def path(self) -> str:
         """The directory relative to the bronze root: `driver_events/fleet.csv@2`."""
         return f"{self.source_type}/{self.directory}"
+
+
+def content_sha256(artifacts: Iterable[Artifact]) -> str:
+    """Return the hash that decides whether two revisions of an item are the same: over the sorted (name, sha256)."""
+    return sha256("".join(sorted(f"{artifact.name}\0{artifact.sha256}\n" for artifact in artifacts)).encode()).hexdigest()
 
 
 def encode_item(item: BronzeItem) -> bytes:

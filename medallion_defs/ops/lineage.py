@@ -18,6 +18,7 @@ from psycopg import sql
 from medallion_defs.core.errors import TerminalError
 from medallion_defs.core.sql import load_queries
 from medallion_defs.ops.item import ITEM_FILE, Artifact, BronzeItem
+from medallion_defs.ops.published import find_damage
 from medallion_defs.ops.tombstone import REMOVED_FILE, Tombstone, decode_line
 
 _SQL = load_queries("medallion_defs.ops", "lineage.sql")
@@ -58,7 +59,8 @@ class Item(msgspec.Struct, frozen=True):
     """A bronze item as a trace shows it.
 
     `origin` and `artifacts` (with the sha256 of each) are read from the item's directory; None and empty where the caller gave no
-    bronze root, or the file was refused (`bronze_error`) and never became an item.
+    bronze root, or the file was refused (`bronze_error`) and never became an item. Then the files are hashed as well: `damage` says
+    what is not as it was published, and so cannot vouch for the value any more.
     """
 
     file_id: UUID
@@ -73,6 +75,7 @@ class Item(msgspec.Struct, frozen=True):
     fetched_at: datetime | None
     origin: str | None = None
     artifacts: tuple[Artifact, ...] = ()
+    damage: tuple[str, ...] = ()
     removed: str | None = None
     withdrawn_reason: str | None = None
 
@@ -271,6 +274,8 @@ def _build_item(ledger: Row, bronze_root: Path | None) -> Item:
         bronze, removed = _read_item(bronze_root / str(ledger["bronze_path"]), UUID(str(ledger["file_id"])))
         fields |= {"fetched_at": bronze.fetched_at, "origin": bronze.origin, "artifacts": msgspec.to_builtins(bronze.artifacts)}
         fields["removed"] = removed or fields["removed"]
+        if removed is None:
+            fields["damage"] = find_damage(bronze_root / str(ledger["bronze_path"]), bronze, str(ledger["content_sha256"]))
     return msgspec.convert(fields, Item)
 
 

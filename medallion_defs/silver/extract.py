@@ -46,8 +46,8 @@ class Parser:
 class Extraction:
     """One opened file: `recipe` has the ledger's facts, `records` yields a row `(source_record, …)` or a reject per record.
 
-    `records` reads as it is iterated, so it may raise `UnreadableFileError`, `UnexpectedFormatError` or `TransientError`
-    at any step: nothing of the item may be kept then.
+    `records` reads as it is iterated, so it may raise `UnreadableFileError`, `UnexpectedFormatError`, `ChangedBytesError` or
+    `TransientError` at any step: nothing of the item may be kept then.
     """
 
     recipe: Recipe
@@ -67,8 +67,11 @@ def load_parser(transform_module: ModuleType) -> Parser:
     return Parser(source_name, input_type, transform_module.transform, book)
 
 
-def open_extraction(path: Path, parser: Parser, item: ItemFacts) -> Extraction:
-    """Open the artifact at `path`, which came as `item.filename`, with the recipe for that name.
+def open_extraction(path: Path, parser: Parser, item: ItemFacts, sha256: str | None = None) -> Extraction:
+    """Open the file at `path`, which came as `item.filename`, with the recipe for that name.
+
+    Args:
+        sha256: of the bytes that were published; None for a file that is not from bronze.
 
     Raises:
         NoRecipeError: the source has no recipe for the name.
@@ -76,7 +79,7 @@ def open_extraction(path: Path, parser: Parser, item: ItemFacts) -> Extraction:
         UnreadableFileError, UnexpectedFormatError: the header cannot be found; later faults raise from `records`.
     """
     recipe = parser.recipes.choose(item.filename)
-    file = InputFile(path, item.filename)
+    file = InputFile(path, item.filename, sha256)
     kind = recipe.format_of(item.filename)
     if kind == "csv":
         return Extraction(recipe, _read_csv(file, recipe, parser, item))

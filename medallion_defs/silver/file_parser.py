@@ -7,6 +7,7 @@ loads. The other kind, records by recipes, is `extract.py`'s.
 import gzip
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +15,7 @@ from types import ModuleType
 
 from medallion_defs.core.content import Source
 from medallion_defs.core.errors import ConfigurationError, TransientError
+from medallion_defs.ops.published import held
 from medallion_defs.silver.contract import EXCERPT_BYTES, FileFacts, InvalidRecord, RejectedRecord, reject
 from medallion_defs.silver.extract import Extraction, Parser, Row, load_parser
 from medallion_defs.silver.reader import UnreadableFileError
@@ -60,7 +62,8 @@ def load_source_parser(source: Source, transform_module: ModuleType) -> Parser |
 def open_file(path: Path, parser: FileParser, item: FileFacts) -> Extraction:
     """Open the artifact at `path`; `records` yields one row `(1, …)`, or one reject.
 
-    While it is read, `records` may raise `UnreadableFileError` or `TransientError`.
+    All of the item's files are hashed before `read_file` gets the path. While it is read, `records` may raise `UnreadableFileError`,
+    `ChangedBytesError` or `TransientError`.
     """
     return Extraction(parser.recipe, _read(path, parser, item))
 
@@ -68,7 +71,10 @@ def open_file(path: Path, parser: FileParser, item: FileFacts) -> Extraction:
 def _read(path: Path, parser: FileParser, item: FileFacts) -> Iterator[Row | RejectedRecord]:
     # A generator, as for records: what is wrong with a file is raised where the loader can tell whose fault it is.
     try:
-        record = _read_record(path, parser, item)
+        with ExitStack() as stack:
+            for name, published in _hashes(path, item).items():
+                stack.enter_context(held(path.with_name(name), published))
+            record = _read_record(path, parser, item)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UnreadableFileError(f"{item.filename}: the gzip is cut off or damaged ({error}). Deliver the file again.") from error
     except FileNotFoundError as error:
@@ -76,6 +82,11 @@ def _read(path: Path, parser: FileParser, item: FileFacts) -> Iterator[Row | Rej
     except OSError as error:
         raise TransientError(f"{item.filename}: reading {path} failed: {error}. Check the disk; the item is tried again.") from error
     yield record
+
+
+def _hashes(path: Path, item: FileFacts) -> dict[str, str]:
+    """Return the sha256 of each file that `read_file` may open."""
+    return {path.name: item.sha256} | {artifact.name: artifact.sha256 for artifact in item.artifacts}
 
 
 def _read_record(path: Path, parser: FileParser, item: FileFacts) -> Row | RejectedRecord:

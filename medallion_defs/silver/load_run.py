@@ -6,11 +6,11 @@ are loaded one by one, so that only the culprit fails. The load runs in a child 
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from uuid import UUID
 
-import msgspec
 import psycopg
 from sqlalchemy import Table
 
@@ -24,9 +24,10 @@ from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer
 from medallion_defs.ops.endings import Ending
 from medallion_defs.ops.file_ingestion import DatasetIngestion, RowCounts
-from medallion_defs.ops.item import ITEM_FILE, Artifact, decode_item
+from medallion_defs.ops.item import Artifact
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.ops.ledger_values import LedgerFilter
+from medallion_defs.ops.published import DamagedBronzeItemError, blame_bytes, read_item
 from medallion_defs.silver.code import versions_of
 from medallion_defs.silver.contract import FileFacts, ItemFacts, RejectedRecord
 from medallion_defs.silver.extract import Extraction, Parser, Row, open_extraction
@@ -36,10 +37,6 @@ from medallion_defs.silver.recipes import Recipe
 from medallion_defs.silver.supervision import Supervised
 
 _LOG = logging.getLogger(__name__)
-
-
-class DamagedBronzeItemError(TerminalError):
-    """A bronze item is not on the disk as the ledger says."""
 
 
 class RefusedFileError(TerminalError):
@@ -150,20 +147,17 @@ def open_item(settings: Settings, content: SilverContent, item: DatasetIngestion
 
     Raises:
         DamagedBronzeItemError: the item is not on the disk as the ledger says.
-        MedallionError: what `open_extraction` says of the file.
+        MedallionError: what `open_extraction` says of the file. Of a file with other bytes than were published, only that.
     """
     folder = settings.bronze_path / str(item.bronze_path)
-    try:
-        artifacts = decode_item((folder / ITEM_FILE).read_bytes()).artifacts
-        [artifact] = artifacts if len(artifacts) == 1 else _main_artifacts(content, artifacts)
-    except (OSError, ValueError, msgspec.DecodeError) as error:
-        raise DamagedBronzeItemError(
-            f"{folder / ITEM_FILE} cannot be read ({error}). "
-            f"Run 'medallion bronze verify {content.source.name}', restore the item, then requeue it."
-        ) from error
+    artifacts = read_item(folder, item.content_sha256).artifacts
+    artifact = _main_artifact(content, item, artifacts)
+    path = folder / artifact.name
     if isinstance(content.parser, FileParser):
-        return open_file(folder / artifact.name, content.parser, _file_facts(item, artifact, artifacts))
-    return open_extraction(folder / artifact.name, content.parser, item_facts(item))
+        return open_file(path, content.parser, _file_facts(item, artifact, artifacts))
+    with blame_bytes(path, artifact.sha256):
+        extraction = open_extraction(path, content.parser, item_facts(item), artifact.sha256)
+    return replace(extraction, records=_blaming_bytes(extraction.records, path, artifact.sha256))
 
 
 def item_facts(item: DatasetIngestion) -> ItemFacts:
@@ -173,8 +167,19 @@ def item_facts(item: DatasetIngestion) -> ItemFacts:
     return ItemFacts(item.file_id, item.bronze_filename or item.external_id, item.bronze_ingest_end_time)
 
 
-def _main_artifacts(content: SilverContent, artifacts: Sequence[Artifact]) -> list[Artifact]:
-    return [artifact for artifact in artifacts if artifact.name.partition(".")[0] == content.source.artifact_type]
+def _main_artifact(content: SilverContent, item: DatasetIngestion, artifacts: Sequence[Artifact]) -> Artifact:
+    main = [artifact for artifact in artifacts if len(artifacts) == 1 or artifact.name.partition(".")[0] == content.source.artifact_type]
+    if len(main) != 1:
+        raise DamagedBronzeItemError(
+            f"{item.bronze_path} has {len(main)} files named '{content.source.artifact_type}'; the source reads one. "
+            f"Run 'medallion bronze verify {content.source.name}'."
+        )
+    return main[0]
+
+
+def _blaming_bytes(records: Iterator[Row | RejectedRecord], path: Path, sha256: str) -> Iterator[Row | RejectedRecord]:
+    with blame_bytes(path, sha256):
+        yield from records
 
 
 def _file_facts(item: DatasetIngestion, artifact: Artifact, artifacts: tuple[Artifact, ...]) -> FileFacts:

@@ -10,9 +10,10 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO, cast
 
 from medallion_defs.core.errors import TerminalError, TransientError
+from medallion_defs.ops.published import HashedFile, open_hashed
 from medallion_defs.silver.contract import EXCERPT_BYTES
 from medallion_defs.silver.text_encoding import MAX_BYTES_TO_GUESS, UTF_8, TextEncoding, guess_encoding
 
@@ -39,10 +40,14 @@ class UnexpectedFormatError(TerminalError):
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file to read: `path` is where it is, `name` what it was called when it came (for messages)."""
+    """A file to read: `path` is where it is, `name` what it was called when it came (for messages).
+
+    `sha256` is what was published; None for a file that is not from bronze, such as a sample.
+    """
 
     path: Path
     name: str
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ def read_chunks(file: InputFile) -> Iterator[bytes]:
     Raises:
         UnreadableFileError: an empty file, broken gzip, gzip within gzip, a gzip bomb, a name in .gz on something else, or no such file.
         UnexpectedFormatError: the text is UTF-16, or begins with two byte order marks.
+        ChangedBytesError: the bytes are not those that were published; nothing that was yielded may be kept.
         TransientError: the disk fails.
     """
     chunks = _unpacked_chunks(file)
@@ -79,7 +85,7 @@ def read_chunks(file: InputFile) -> Iterator[bytes]:
 
 def _unpacked_chunks(file: InputFile) -> Iterator[bytes]:
     try:
-        with file.path.open("rb") as raw:
+        with open_hashed(file.path, file.sha256) as raw:
             is_gzip = raw.read(2) == _GZIP_MAGIC
             raw.seek(0)
             if not is_gzip and file.name.lower().endswith(".gz"):
@@ -111,15 +117,16 @@ def _is_utf16_without_mark(start: bytes) -> bool:
     return any(len(low) >= 2 and 0 not in low and high.count(0) * 2 > len(high) for high, low in ((even, odd), (odd, even)))
 
 
-def _plain(raw: IO[bytes]) -> Iterator[bytes]:
+def _plain(raw: HashedFile) -> Iterator[bytes]:
     while chunk := raw.read(CHUNK_BYTES):
         yield chunk
 
 
-def _gunzip(file: InputFile, raw: IO[bytes]) -> Iterator[bytes]:
+def _gunzip(file: InputFile, raw: HashedFile) -> Iterator[bytes]:
     packed_bytes = max(file.path.stat().st_size, 1)
     total = 0
-    with gzip.GzipFile(fileobj=raw) as unpacked:
+    # gzip asks its file for bytes and for nothing else.
+    with gzip.GzipFile(fileobj=cast(BinaryIO, raw)) as unpacked:
         while True:
             try:
                 chunk = unpacked.read(CHUNK_BYTES)

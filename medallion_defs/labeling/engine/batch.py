@@ -3,12 +3,14 @@
 Every write is in one transaction with a renewal of the lease, so that a worker whose batch another has taken over writes nothing.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
+import msgspec
 import psycopg
 from psycopg.rows import dict_row
 
@@ -22,8 +24,10 @@ from medallion_defs.labeling.engine.leases import Lease
 from medallion_defs.labeling.engine.outcomes import Event, MissingDependencyError, Outcomes
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
+from medallion_defs.ops.published import DamagedBronzeItemError, find_artifact
 
 _SQL = load_queries("medallion_defs.labeling.engine", "batch.sql")
+_NAMED_BY_CONTENT = re.compile(r"([0-9a-f]{64})\.[a-z0-9]+")
 _ATTEMPT_TYPES = ("uuid", "text", "int8", "int4", "text", "text")
 
 
@@ -98,7 +102,10 @@ class ClaimedBatch:
             elif missing := [str(task_id) for task_id in row.depends_on or () if task_id not in outputs]:
                 refused.append(self.outcomes.failed(item, MissingDependencyError(f"No result (any more) of task {', '.join(missing)}.")))
             else:
-                items.append(item)
+                try:
+                    items.append(msgspec.structs.replace(item, sha256=input_sha256(self.settings, values)))
+                except DamagedBronzeItemError as error:
+                    refused.append(self.outcomes.failed(item, error))
         return items, refused
 
     def _read_inputs(self, part: Sequence[BatchItem]) -> dict[str, dict[str, Any]]:
@@ -167,6 +174,20 @@ def input_path(settings: Settings, inputs: Mapping[str, Any]) -> Path | None:
         return settings.derived_path / str(inputs["derived_path"])
     if inputs.get("bronze_path") and inputs.get("artifact"):
         return settings.bronze_path / str(inputs["bronze_path"]) / str(inputs["artifact"])
+    return None
+
+
+def input_sha256(settings: Settings, inputs: Mapping[str, Any]) -> str | None:
+    """Return the sha256 that the bytes at `input_path` were published with; None where nothing says it.
+
+    Raises:
+        DamagedBronzeItemError: the item's own description cannot be read, or does not name the file.
+    """
+    if inputs.get("derived_path"):
+        name = _NAMED_BY_CONTENT.fullmatch(PurePath(str(inputs["derived_path"])).name)
+        return name[1] if name else None
+    if inputs.get("bronze_path") and inputs.get("artifact"):
+        return find_artifact(settings.bronze_path / str(inputs["bronze_path"]), str(inputs["artifact"])).sha256
     return None
 
 

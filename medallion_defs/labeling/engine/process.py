@@ -7,6 +7,7 @@ of them again. With the last of them the batch is given on to consolidate.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from uuid import UUID
@@ -23,6 +24,7 @@ from medallion_defs.labeling.engine.outcomes import (
     WorkerDiedError,
     cut_slices,
 )  # fmt: skip
+from medallion_defs.ops.published import ChangedBytesError, check_file
 
 _CHUNK_EVENTS = 2_000
 _CHUNK_SECONDS = 1.0
@@ -56,9 +58,23 @@ class BatchRun:
     def _process(self, part: Sequence[BatchItem], context: TaskContext) -> list[Event]:
         """Try the items; return those of their outcomes that are not written yet."""
         items, refused = self._batch.gather(part)
-        self._batch.write(refused)
+        items, changed = self._without_changed(items)
+        self._batch.write([*refused, *changed])
         self._batch.begin(items)
         return self._write_chunks(answer(self._batch.task.processor, items, context, self._batch.outcomes))
+
+    def _without_changed(self, items: Sequence[WorkItem]) -> tuple[list[WorkItem], list[Event]]:
+        """Hash the files that the processor is to open; return the items whose bytes are right, and the outcomes of the others."""
+        right, changed = [], []
+        for item in items:
+            try:
+                # Of a file that cannot be read at all the processor says so, in its own words.
+                with suppress(OSError):
+                    check_input(item)
+                right.append(item)
+            except ChangedBytesError as error:
+                changed.append(self._batch.outcomes.failed(item, error))
+        return right, changed
 
     def _derived_folder(self, task_id: UUID) -> Path:
         folder = self._batch.settings.derived_path / self._batch.task.task_key / str(task_id)
@@ -75,6 +91,17 @@ class BatchRun:
                 self._batch.write(chunk)
                 chunk, started = [], perf_counter()
         return chunk
+
+
+def check_input(item: WorkItem) -> None:
+    """Hash the item's file, where it has one.
+
+    Raises:
+        ChangedBytesError: its bytes are not those that were published.
+        OSError: it cannot be read.
+    """
+    if item.path is not None and item.sha256 is not None:
+        check_file(item.path, item.sha256)
 
 
 def answer(processor: Processor, items: Sequence[WorkItem], context: TaskContext, outcomes: Outcomes) -> Iterator[Event]:

@@ -38,6 +38,7 @@ from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task, find_task
 from medallion_defs.ops.file_ingestion import RowCounts
 from medallion_defs.ops.ledger import Ledger
+from medallion_defs.ops.published import find_artifact, open_hashed
 
 SOURCE_TYPES = ("gemini_batch", "gemini_online")
 _SQL = load_queries("medallion_defs.labeling.models", "answers.sql")
@@ -298,9 +299,10 @@ class _Answers:
             problem = Problem(f"Job{kind}", f"The job ended {state} and gave no results: {self.batch.error}")
             yield from ((key, problem) for key in self.records)
             return
-        path = self.settings.bronze_path / self.bronze_path / RESPONSES_FILE
+        folder = self.settings.bronze_path / self.bronze_path
+        published = find_artifact(folder, RESPONSES_FILE)
         try:
-            with path.open("rb") as lines:
+            with open_hashed(folder / RESPONSES_FILE, published.sha256) as lines:
                 self.matching.repeated = find_repeated(lines)
                 lines.seek(0)
                 yield from self.matching.outcomes(lines)

@@ -32,6 +32,7 @@ from medallion_defs.labeling.engine.batch import ClaimedBatch
 from medallion_defs.labeling.engine.outcomes import Event
 from medallion_defs.labeling.labels.markers import markers_of
 from medallion_defs.labeling.prompts import PromptProfile
+from medallion_defs.ops.published import ChangedBytesError
 
 _SQL = load_queries("medallion_defs.labeling.models", "asking.sql")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
@@ -208,6 +209,9 @@ class BatchAsking:
         for place, question in enumerate(taken):
             try:
                 line = self._line(batch_id, question, prompt)
+            except ChangedBytesError as error:
+                lines.unreadable.append(self._outcomes.failed(question.item, error))
+                continue
             except OSError as error:
                 lines.unreadable.append(self._outcomes.failed(question.item, UnreadableMediumError(f"Cannot be read: {error}")))
                 continue
@@ -218,7 +222,10 @@ class BatchAsking:
             yield line
 
     def _line(self, batch_id: str, question: Question, prompt: Prompt) -> dict[str, Any]:
-        media = [Media(medium.path, medium.mime_type) for medium in question.request.media]
+        item = question.item
+        media = [
+            Media(medium.path, medium.mime_type, item.sha256 if medium.path == item.path else None) for medium in question.request.media
+        ]
         token = item_token(batch_id, question.record_key)
         return request_line(question.record_key, token, question.request.text, media, prompt, self._settings.genai.inline_media_bytes)
 

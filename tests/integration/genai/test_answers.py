@@ -70,6 +70,26 @@ def test_a_dry_run_of_a_backfill_says_what_the_answers_have_cost(notes: psycopg.
     assert (extent.tasks, extent.bytes, extent.usd) == (2, 6, report.cost_usd)
 
 
+def test_invariant_16_answers_whose_bytes_changed_in_bronze_are_not_read(notes: psycopg.Connection, transport: Transport) -> None:
+    put_notes(notes, "one", "two")
+    task = judge_task()
+    for batch_id in runner.plan(transport.settings, task).batch_ids:
+        runner.process(transport.settings, task, batch_id)
+    transport.send()
+    while transport.state.list_batches("active"):
+        transport.poll()
+    [item] = transport.collect()
+    path = transport.settings.bronze_path / item.path / "responses.jsonl"
+    path.chmod(0o644)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'\\"stars\\"', b'\\"stirs\\"', 1))
+    assert path.read_bytes() != content
+    parse(transport, task)
+    [(status, error)] = notes.execute("SELECT status, silver_errors ->> 'error_type' FROM ops.file_ingestions").fetchall()
+    notes.commit()
+    assert (status, error, judged(notes)) == ("dead", "ChangedBytesError", {})
+
+
 def test_nothing_is_asked_twice(notes: psycopg.Connection, transport: Transport) -> None:
     put_notes(notes, "one")
     run_round(transport, judge_task())

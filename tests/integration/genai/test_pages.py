@@ -161,6 +161,22 @@ def test_the_model_gets_the_label_and_the_image(pages: Pages) -> None:
         assert course in text["text"]
 
 
+def test_invariant_16_an_image_whose_bytes_changed_is_not_sent(pages: Pages) -> None:
+    [row] = pages.rows(f"SELECT bronze_path, artifact FROM silver.curricular_pages WHERE page_key = '{KEY}'")
+    image = pages.settings.bronze_path / row["bronze_path"] / row["artifact"]
+    image.chmod(0o644)
+    image.write_bytes(image.read_bytes() + b"x")
+    for batch_id in runner.plan(pages.settings, pages.task).batch_ids:
+        runner.process(pages.settings, pages.task, batch_id)
+    [outbox] = (pages.settings.data_path / "outbox").glob("*/requests.jsonl")
+    assert {json.loads(line)["key"] for line in outbox.read_text().splitlines()} == set(pages.tree.pages) - {KEY}
+    found = pages.rows(
+        "SELECT subject_key, event.error_type, retry_seconds FROM silver.tasks_status AS event JOIN silver.tasks_todo USING (task_id) "
+        "WHERE event = 'failed'"
+    )
+    assert found == [{"subject_key": KEY, "error_type": "ChangedBytesError", "retry_seconds": None}]
+
+
 def test_a_page_whose_marker_is_there_is_never_sent_again(pages: Pages) -> None:
     pages.ask()
     assert pages.ask() == set()

@@ -13,6 +13,7 @@ from medallion_defs.core import clock, db
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.sections import GenaiSettings
 from medallion_defs.genai.client import GeminiClient, UnknownOutcomeError
+from medallion_defs.genai.cost import Mode
 from medallion_defs.genai.emulator_faults import CallFault, Faults
 from medallion_defs.genai.match import Matched, Matching
 from medallion_defs.genai.requests import outbox_path
@@ -226,6 +227,31 @@ def test_large_media_are_uploaded_just_before_the_batch_is_sent(transport: Trans
     sent = json.loads(transport.provider.files[job.input_file].content)
     uri = sent["request"]["contents"][0]["parts"][0]["fileData"]["fileUri"]
     assert any(uri.endswith(name) and file.content == medium.read_bytes() for name, file in transport.provider.files.items())
+
+
+@pytest.mark.parametrize("mode", ["batch", "online"])
+def test_invariant_16_a_medium_whose_bytes_changed_since_it_was_published_is_not_uploaded(
+    transport: Transport, tmp_path: Path, mode: Mode
+) -> None:
+    batch_id = transport.reserve("a", "b", mode=mode)
+    medium = tmp_path / "page.png"
+    medium.write_bytes(b"png" * 1000)
+    file_data = {"fileUri": f"upload:{medium}", "mimeType": "image/png", "sha256": "0" * 64}
+    path = outbox_path(transport.settings.data_path, batch_id)
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    lines[0]["request"]["contents"][0]["parts"].insert(0, {"fileData": file_data})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    transport.connection.execute(
+        "UPDATE ops.active_batches SET fingerprint = encode(sha256(%s::bytea), 'hex') WHERE batch_id = %s", (path.read_bytes(), batch_id)
+    )
+    transport.send()
+    transport.ask_online()
+    assert all(b"png" * 1000 not in file.content for file in transport.provider.files.values())
+    while transport.state.list_batches("active"):
+        transport.poll()
+    [item] = transport.collect()
+    answers = [json.loads(line) for line in artifact(transport, item, "responses.jsonl").read_bytes().splitlines()]
+    assert [answer["key"] for answer in answers if "response" in answer] == ["b"]
 
 
 def test_a_request_file_that_was_changed_is_not_sent_and_its_records_are_free_again(transport: Transport) -> None:

@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -51,7 +52,8 @@ def parser_of(read_file: Callable[..., tuple[object, ...]]) -> FileParser:
 
 
 def facts(path: Path) -> FileFacts:
-    return FileFacts(UUID(int=0), path.name, datetime(2026, 2, 1, tzinfo=UTC), path.name, f"media/{path.name}", path.name, 3, "0" * 64)
+    digest = sha256(path.read_bytes()).hexdigest() if path.exists() else "0" * 64
+    return FileFacts(UUID(int=0), path.name, datetime(2026, 2, 1, tzinfo=UTC), path.name, f"media/{path.name}", path.name, 3, digest)
 
 
 def test_the_kind_of_a_source_is_seen_by_its_transform(package: Path) -> None:
