@@ -15,28 +15,29 @@ import typer
 
 from medallion_defs.bronze.landing_removal import delete_copies, find_copies
 from medallion_defs.bronze.local import LocalStore
-from medallion_defs.cli.data import AsJson, gold_specs, open_for_reading, silver_specs
+from medallion_defs.cli.data import AsJson, gold_specs, open_for_reading
 from medallion_defs.core import clock, db
 from medallion_defs.core.content import load_content
 from medallion_defs.core.errors import ConfigurationError, TerminalError
 from medallion_defs.core.settings import Settings, load_settings
 from medallion_defs.gold.contract import Enrichment
 from medallion_defs.gold.enrich_run import run_work
-from medallion_defs.gold.removal import follow_deletion
 from medallion_defs.labeling.engine.removal import delete_derived, delete_failures, find_exchanges
+from medallion_defs.ops.cursors import vanished_name
 from medallion_defs.ops.file_ingestion import DatasetIngestion
-from medallion_defs.ops.forget import ForgetReport, Subject, Survey, describe_rest, describe_restoring, survey
+from medallion_defs.ops.forget import ForgetReport, Subject, Survey, describe_read_again, describe_rest, survey
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.ops.lineage import item_path
 from medallion_defs.ops.references import SCHEMAS, Reference, delete_rows, find_references, find_task_columns, find_tasks
 from medallion_defs.ops.removal_ledger import RemovalLedger
+from medallion_defs.silver.loader import delete_items, prune_vanished
 from medallion_defs.stack.databases import database_at_hand
 
 _REJECTS = "silver.rejected_rows"
 
 
 class Withdrawal(msgspec.Struct, frozen=True):
-    """A withdrawn item, the rows that went, by table, and what to type for older files to take over."""
+    """A withdrawn item, the rows that went, by table, and which other items take over."""
 
     file_id: UUID
     path: str
@@ -88,11 +89,13 @@ def forget_subject(settings: Settings, subject: Subject, at: datetime) -> Forget
         _, _, tasks = _find_columns(connection, ids)
     erased["files in data/derived"] = delete_derived(settings.derived_path, tasks)
     erased["revisions in bronze"] = sum(tombstone.removed_at == at for tombstone in tombstones)
-    erased |= _delete_other_gold(settings, ids) | _delete_silver(settings, ids) | _follow(settings, _enrichments(), ids)
+    erased |= _delete_other_gold(settings, ids)
+    silver, again = _delete_silver(settings, ids)
+    erased |= silver | _follow(settings, _enrichments())
+    _prune_vanished(settings)
     with db.connect(settings, "medallion_bronze") as connection:
         RemovalLedger(connection).finish_forgetting(subject.source, subject.external_id, at)
-    tables = [name for name in erased if name in silver_specs()]
-    rest = (*describe_rest(before), *describe_restoring(tables))
+    rest = (*describe_rest(before), *describe_read_again(again))
     return ForgetReport(
         source=subject.source, tombstone=subject.hashed_id, at=at, file_ids=tuple(ids), erased=_without_zeros(erased), remains=rest
     )  # fmt: skip
@@ -132,15 +135,15 @@ def withdraw_item(settings: Settings, row: DatasetIngestion, reason: str, at: da
         TerminalError: its bytes are gone, or bronze never took it.
         TransientError: it is being loaded.
     """
-    tables = {*silver_specs(), _REJECTS}
     with db.connect(settings, "medallion_silver") as connection:
-        # In one transaction with the rows: an item is never withdrawn in the ledger and still in silver.
+        # In one transaction with the rows: an item is never withdrawn in the ledger and still in silver. The rows first, as a load
+        # does: two that lock tables and ledger rows in different orders end each other.
+        deleted, again = _delete_records(connection, [row.file_id])
         RemovalLedger(connection).withdraw(row.file_id, reason, at)
-        references = [reference for reference in find_references(connection) if reference.qualified_name in tables]
-        deleted = delete_rows(connection, references, [row.file_id], ["silver"])
-    deleted |= _follow(settings, _enrichments(), [row.file_id])
-    steps = describe_restoring(name for name in deleted if name in silver_specs())
-    return Withdrawal(row.file_id, str(row.bronze_path), reason, _without_zeros(deleted), tuple(steps))
+        references = [reference for reference in find_references(connection) if reference.qualified_name == _REJECTS]
+        deleted |= delete_rows(connection, references, [row.file_id], ["silver"])
+    deleted |= _follow(settings, _enrichments())
+    return Withdrawal(row.file_id, str(row.bronze_path), reason, _without_zeros(deleted), tuple(describe_read_again(again)))
 
 
 def _begin(settings: Settings, subject: Subject, at: datetime) -> None:
@@ -148,26 +151,45 @@ def _begin(settings: Settings, subject: Subject, at: datetime) -> None:
         RemovalLedger(connection).begin_forgetting(subject.source, subject.external_id, at)
 
 
-def _delete_silver(settings: Settings, file_ids: Sequence[UUID]) -> dict[str, int]:
+def _delete_records(connection: psycopg.Connection, file_ids: Sequence[UUID]) -> tuple[dict[str, int], int]:
+    """Delete the silver rows of items; return how many, by table, and how many other items are read again because of it."""
+    deleted: dict[str, int] = {}
+    runners_up: set[UUID] = set()
+    # In order of name: two that lock several tables wait for each other.
+    for _, module in sorted(load_content("medallion_defs.sources", "tables").items()):
+        rows, found = delete_items(connection, module.TABLE, file_ids)
+        deleted[f"silver.{module.TABLE.name}"] = rows
+        runners_up |= found
+    return deleted, Ledger(connection).read_again(runners_up, clock.now())
+
+
+def _delete_silver(settings: Settings, file_ids: Sequence[UUID]) -> tuple[dict[str, int], int]:
     schemas = ("silver", "silver_experiments", "ops")
     with db.connect(settings, "medallion_silver") as connection:
         references, columns, tasks = _find_columns(connection, file_ids, schemas)
+        records, again = _delete_records(connection, file_ids)
         # What is found by way of the tasks goes before the rows that say whose tasks they are.
         failures = delete_failures(connection, file_ids)
         of_tasks = delete_rows(connection, columns, tasks, schemas)
         of_items = delete_rows(connection, references, file_ids, schemas)
-    return failures | of_tasks | {table: rows + of_tasks.get(table, 0) for table, rows in of_items.items()}
+    return failures | records | of_tasks | {table: rows + of_tasks.get(table, 0) for table, rows in of_items.items()}, again
 
 
-def _follow(settings: Settings, enrichments: Iterable[Enrichment], file_ids: Sequence[UUID]) -> dict[str, int]:
+def _follow(settings: Settings, enrichments: Iterable[Enrichment]) -> dict[str, int]:
+    """Bring gold in line with silver as it is now; return what went because its silver row did."""
     counts: dict[str, int] = {}
     for enrichment in enrichments:
-        run_work(settings, enrichment, f"cli-{clock.now():%Y%m%dT%H%M%S}", None)
-        with db.connect(settings, "medallion_gold") as connection:
-            followed = follow_deletion(connection, enrichment, file_ids)
-        counts[enrichment.qualified_name] = followed.deleted
-        counts[f"{enrichment.qualified_name}, made again without its values"] = followed.rewritten
+        report = run_work(settings, enrichment, f"cli-{clock.now():%Y%m%dT%H%M%S}", None)
+        counts[enrichment.qualified_name] = report.total("orphans")
+        counts[f"{enrichment.qualified_name}, made again without its values"] = report.total("remade")
     return counts
+
+
+def _prune_vanished(settings: Settings) -> None:
+    """The keys of deleted rows may name the subject; what follows silver has followed by now."""
+    followers = [(vanished_name(one.qualified_name, table), table) for one in _enrichments() for table in one.inputs]
+    with db.connect(settings, "medallion_silver") as connection:
+        prune_vanished(connection, followers)
 
 
 def _delete_other_gold(settings: Settings, file_ids: Sequence[UUID]) -> dict[str, int]:

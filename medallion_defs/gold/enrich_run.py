@@ -11,9 +11,10 @@ from medallion_defs.core import clock, db
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer
 from medallion_defs.gold.contract import Enrichment
-from medallion_defs.gold.enrich import FileRows, Unmatched, enrich, read_unmatched
+from medallion_defs.gold.enrich import Unmatched, enrich, read_unmatched
 from medallion_defs.gold.feed import Work, plan
 from medallion_defs.gold.reconcile import reconcile_chunk
+from medallion_defs.gold.written import FileRows
 from medallion_defs.ops.file_ingestion import GoldResult
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.ops.scope import Scope
@@ -21,7 +22,8 @@ from medallion_defs.ops.scope import Scope
 
 @dataclass(frozen=True)
 class Step:
-    """What one transaction wrote. `checked`: silver rows looked at; `orphans`: gold rows deleted because their silver row is gone."""
+    """What one transaction wrote. `checked`: silver rows looked at; `orphans`: gold rows deleted because their silver row is gone;
+    `remade`: of the updated, those that were made again without a lookup row that is gone."""
 
     created: int
     updated: int
@@ -29,6 +31,7 @@ class Step:
     orphans: int
     files: int
     seconds: float
+    remade: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def _apply(connection: psycopg.Connection, enrichment: Enrichment, run_id: str, 
             result = enrich(connection, enrichment, next_work)
             _note(connection, enrichment, run_id, started_at, result.per_file)
         checked = result.created + result.updated + result.unchanged
-        yield Step(result.created, result.updated, checked, 0, len(result.per_file), timer.seconds)
+        yield Step(result.created, result.updated, checked, result.deleted, len(result.per_file), timer.seconds, result.remade)
         next_work = None if work else plan(connection, enrichment, result.positions.lookup, max_rows).work
 
 

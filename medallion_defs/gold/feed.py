@@ -13,8 +13,11 @@ import psycopg
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.sql import load_queries
 from medallion_defs.gold.contract import Enrichment
+from medallion_defs.ops.cursors import vanished_name
 
 _SQL = load_queries("medallion_defs.gold", "feed.sql")
+_VANISHED = load_queries("medallion_defs.gold", "vanished.sql")
+_MAX_VANISHED = 20_000
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ def plan(connection: psycopg.Connection, enrichment: Enrichment, cursor: int, ma
         # While an enrichment is under way its rows cannot be seen, so nothing can be said to be done: the cursor stays.
         sees_all = is_quiet(connection, enrichment)
         subject_after = read_subject_position(connection, enrichment)
+        vanished = any(find_vanished(connection, enrichment, table) for table in enrichment.inputs)
         (subject_until,) = _one(connection, enrichment, "subject_until", {"after": subject_after, "max_rows": max_rows})
         lookup_range = _one(connection, enrichment, "lookup_range", {"after": cursor, "max_rows": max_rows})
     newest, stale_rows, first, last, last_but_one = lookup_range
@@ -106,7 +110,19 @@ def plan(connection: psycopg.Connection, enrichment: Enrichment, cursor: int, ma
     positions = Positions(subject_after, seen if sees_all else cursor)
     lookup_until = _lookup_until(stale_rows, last, last_but_one, newest, max_rows) if stale_rows else positions.lookup
     work = Work(subject_after, subject_until or subject_after, positions.lookup, lookup_until)
-    return Plan(positions, work if subject_until or stale_rows else None)
+    return Plan(positions, work if subject_until or stale_rows or vanished else None)
+
+
+def find_vanished(connection: psycopg.Connection, enrichment: Enrichment, table: str) -> dict[str, object] | None:
+    """Return which deletions from a silver table gold has to follow next, as values of the queries in `vanished.sql`; None: none.
+
+    At most 20,000 keys. Of deletions no cursor is needed: how far gold is stands in the database.
+    """
+    name = vanished_name(enrichment.qualified_name, table)
+    [(after,)] = connection.execute(_VANISHED["position"], {"name": name}).fetchall()
+    values: dict[str, object] = {"table": table, "vanished_after": after, "max_keys": _MAX_VANISHED}
+    [(until,)] = connection.execute(_VANISHED["next"], values).fetchall()
+    return None if until is None else values | {"vanished_until": until}
 
 
 def is_quiet(connection: psycopg.Connection, enrichment: Enrichment) -> bool:

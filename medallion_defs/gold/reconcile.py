@@ -13,8 +13,9 @@ from psycopg import sql
 
 from medallion_defs.core.sql import load_queries
 from medallion_defs.gold.contract import Enrichment
-from medallion_defs.gold.enrich import FileRows, lock, write
+from medallion_defs.gold.enrich import lock
 from medallion_defs.gold.feed import read_subject_position
+from medallion_defs.gold.written import FileRows, write
 from medallion_defs.ops.ledger_values import Extent
 from medallion_defs.ops.scope import Scope, like_pattern
 

@@ -57,3 +57,8 @@ def decode_cursor(text: str | None, kind: Any) -> Any:
 def encode_cursor(cursor: object) -> str:
     """Return a cursor as JSON. Dagster copies it into every tick: keep it under 1 KB."""
     return msgspec.json.encode(cursor).decode()
+
+
+def vanished_name(consumer: str, table: str) -> str:
+    """Return the name under which `consumer` (`gold.driver_events_enriched`) notes how far it has followed deletions from silver."""
+    return f"vanished {consumer} silver.{table}"

@@ -103,12 +103,9 @@ def describe_rest(found: Survey) -> list[str]:
     return rest
 
 
-def describe_restoring(tables: Iterable[str]) -> list[str]:
-    """Return what to type so that older files take over the keys whose rows were deleted."""
-    return [
-        f"medallion backfill {table}    # older files that have the same keys take over; add --file-id where you know which"
-        for table in tables
-    ]  # fmt: skip
+def describe_read_again(items: int) -> list[str]:
+    """Return what becomes of the keys whose rows were deleted, for a person."""
+    return [f"{items:,} other items have some of its keys: they are read again by the next run, and take over."] if items else []
 
 
 def _subjects(connection: psycopg.Connection, file_ids: Iterable[UUID]) -> Sequence[Subject]:

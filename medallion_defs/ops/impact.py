@@ -15,12 +15,10 @@ from medallion_defs.core.sql import load_queries
 from medallion_defs.ops.lineage import Item, LineageSpec, TableRows, trace_bronze
 
 _SQL = load_queries("medallion_defs.ops", "impact.sql")
-_MANY = 5
 _MOST_COUNTED = 10_000
 
 UNKNOWN = (
-    "Silver keeps one version of a key. Which of these keys older files have as well, and with which values, is not recorded: "
-    "only reading the older files again tells.",
+    "Silver keeps one version of a key. With which values older files have these keys is not recorded: only reading them again tells.",
     "Who has read the gold rows since they were written is not recorded.",
 )
 
@@ -117,24 +115,18 @@ def next_steps(impact: Impact) -> Iterable[str]:
     landing = shlex.quote(f"data/landing/{item.source_type}/{item.external_id}")
     yield f"medallion bronze verify {item.source_type}    # damaged on the disk, or bad as it was delivered?"
     yield f"cp <corrected file> {landing} && medallion fetch {item.source_type}    # a new revision wins every key that it has"
-    yield f"medallion impact {item.file_id}    # afterwards: what still names the bad file, for a load never deletes"
+    yield f"medallion impact {item.file_id}    # afterwards: what still names the bad file, for a new revision deletes nothing of the old"
     for table in tables:
         yield f"medallion backfill {table} --file-id {item.file_id}    # when the transform was bad, not the file, and is mended"
     yield f"medallion withdraw {item.file_id} --reason '…'    # where nothing corrects it: its rows leave silver and gold, its bytes stay"
-    for table in tables:
-        if impact.older.items:
-            yield f"medallion backfill {table} {_older_words(impact)}    # then older files take over, and gold follows"
+    if impact.older.items:
+        yield "Older files that have the same keys take over then: they are read again by themselves, and gold follows."
 
 
 def _read_older(connection: psycopg.Connection, file_id: UUID) -> Older:
     [(items, same_dataset)] = connection.execute(_SQL["older_items"], {"file_id": file_id, "most": _MOST_COUNTED}).fetchall()
     revisions = connection.execute(_SQL["older_revisions"], {"file_id": file_id}).fetchall()
     return Older(items, same_dataset, tuple(revision for (revision,) in revisions), items < _MOST_COUNTED)
-
-
-def _older_words(impact: Impact) -> str:
-    revisions = impact.older.revisions[-_MANY:]
-    return " ".join(f"--file-id {file_id}" for file_id in revisions) if revisions else "--file-id <each older file>"
 
 
 def _with_role(rows: TableRows, specs: Iterable[LineageSpec]) -> GoldRows:

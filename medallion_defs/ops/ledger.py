@@ -250,6 +250,16 @@ class Ledger:
             count += len(requeued)
         return count
 
+    def read_again(self, file_ids: Iterable[UUID], at: datetime) -> int:
+        """Set loaded items back to pending: they may make keys whose rows another item does not make any more; return how many.
+
+        In the transaction that deletes those rows. What is not loaded is read in any case, or never.
+        """
+        rows = self._select("lock_rows", {"file_ids": list(file_ids)})
+        again = [row.requeued(at) for row in rows if row.status == "loaded" and row.bronze_can_promote]
+        self._write(again, SILVER_COLUMNS)
+        return len(again)
+
     # -- gold ------------------------------------------------------------------------------------------------------
 
     def save_gold(self, results: Iterable[GoldResult]) -> None:

@@ -19,7 +19,8 @@ SCHEMAS = ("silver", "silver_experiments", "gold", "ops")
 _LEDGER = "ops.file_ingestions"
 _SQL = load_queries("medallion_defs.ops", "references.sql")
 # A reject holds an excerpt of its own; the other says what was tried.
-_NOT_TRACED = frozenset({"silver.rejected_rows", "silver_experiments.variant_loads"})
+# Who made a key that another item has is no row, either.
+_NOT_TRACED = frozenset({"silver.rejected_rows", "silver.runners_up", "silver_experiments.variant_loads"})
 
 
 class Reference(msgspec.Struct, frozen=True, order=True):

@@ -12,7 +12,7 @@ from medallion_defs.core import clock, db
 from medallion_defs.core.settings import Settings
 from medallion_defs.ops.endings import Ending
 from medallion_defs.ops.ledger import BatchInUseError, Ledger
-from medallion_defs.ops.ledger_values import Extent, OpenBatch
+from medallion_defs.ops.ledger_values import Batch, Extent, OpenBatch
 from medallion_defs.ops.scope import Scope
 from medallion_defs.silver.load_run import LoadReport, SilverContent, load_batch, stopped
 
@@ -39,8 +39,19 @@ def history_batches(settings: Settings, content: SilverContent, scope: Scope, be
         with db.connect(settings, "medallion_silver") as connection:
             batch = Ledger(connection).claim_done(name, scope, before, settings.source(name), clock.now())
         if batch is None:
-            return
+            break
         yield batch.batch_id
+    # What was read again before `before` is done; what that has uncovered waits.
+    while batches := _claim_waiting(settings, content):
+        yield from (batch.batch_id for batch in batches)
+
+
+def _claim_waiting(settings: Settings, content: SilverContent) -> list[Batch]:
+    name, options = content.source.name, settings.source(content.source.name)
+    if options.parallelism != "microbatch":
+        return []  # each has a run of its own, which the sensor asks for
+    with db.connect(settings, "medallion_silver") as connection:
+        return Ledger(connection).claim(name, options, content.code_version, clock.now())
 
 
 def load_unless_in_use(

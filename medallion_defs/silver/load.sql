@@ -17,7 +17,8 @@ CREATE INDEX ON pg_temp.stage_rows (stage_item) WHERE stage_rejection IS NOT NUL
 
 -- name: create_known
 CREATE TEMP TABLE stage_known ON COMMIT DROP AS
-SELECT {own}, quality_flags, file_id, source_record, bronze_at, false AS stage_is_current, false AS stage_is_newer, false AS stage_is_changed
+SELECT {own}, quality_flags, file_id, source_record, bronze_at, false AS stage_is_current, false AS stage_is_newer, false AS stage_is_changed,
+    file_id AS stage_present_file
 FROM {table}
 WITH NO DATA
 
@@ -56,13 +57,16 @@ CROSS JOIN jsonb_to_record(staged.stage_rejection) AS rejection (error_code text
 WHERE staged.stage_rejection IS NOT NULL
 
 -- name: compare_known
--- The keys that silver has already: the newest staged record of each against the row there.
+-- The keys that silver has already: the newest staged record of each against the row there. What the same item gave when it was
+-- read before counts for nothing against what it gives now.
 INSERT INTO pg_temp.stage_known
 SELECT DISTINCT ON ({staged_key})
     {staged_own}, {staged_flags}, staged.file_id, staged.source_record, staged.bronze_at,
-    (staged.bronze_at, staged.file_id, staged.source_record) >= (present.bronze_at, present.file_id, present.source_record),
-    (staged.bronze_at, staged.file_id, staged.source_record) > (present.bronze_at, present.file_id, present.source_record),
-    ROW({staged_own}, {staged_flags}) IS DISTINCT FROM ROW({present_own}, present.quality_flags)
+    (staged.bronze_at, staged.file_id) > (present.bronze_at, present.file_id) OR staged.file_id = present.file_id,
+    (staged.bronze_at, staged.file_id) > (present.bronze_at, present.file_id)
+        OR (staged.file_id = present.file_id AND (staged.bronze_at, staged.source_record) <> (present.bronze_at, present.source_record)),
+    ROW({staged_own}, {staged_flags}) IS DISTINCT FROM ROW({present_own}, present.quality_flags),
+    present.file_id
 FROM (
     SELECT *, (%(file_ids)s::uuid[])[stage_item] AS file_id, (%(bronze_ats)s::timestamptz[])[stage_item] AS bronze_at
     FROM pg_temp.stage_rows

@@ -221,8 +221,19 @@ class _Load:
         with self.connection.transaction():
             opened = ((item_facts(item), self._read(item)) for item in items)
             loads = load_items(self.connection, self.content.table, opened, max_rejected_share=self._options.max_rejected_share)
+            self._read_runners_up_again(loads)
             by_id = {load.file_id: load for load in loads}
             return self._save([self._outcome(item, by_id[item.file_id]) for item in items])
+
+    def _read_runners_up_again(self, loads: Sequence[ItemLoad]) -> None:
+        """Claim nothing here: the table's lock is held, and the next claim of the source takes them."""
+        deleted = sum(load.deleted for load in loads)
+        if deleted:
+            runners_up = {file_id for load in loads for file_id in load.runners_up}
+            again = Ledger(self.connection).read_again(runners_up, clock.now())
+            _LOG.info(
+                "%d rows went that their items do not make any more; %d other items may have their keys and are read again.", deleted, again
+            )  # fmt: skip
 
     def _save_failure(self, item: DatasetIngestion, error: MedallionError) -> list[DatasetIngestion]:
         with self.connection.transaction():

@@ -6,8 +6,9 @@ The ledger is the caller's, in the same transaction. A connection lost at COMMIT
 its ledger row up before it loads again (loading again would change nothing, but would count rows as unchanged).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -16,7 +17,7 @@ from sqlalchemy import Table
 
 from medallion_defs.core.errors import ConfigurationError, MedallionError, TerminalError, TransientError
 from medallion_defs.silver.contract import ItemFacts
-from medallion_defs.silver.stage import Record, StagedItem, StageQueries, stage_items
+from medallion_defs.silver.stage import RELOAD_QUERIES, Record, StagedItem, StageQueries, stage_items
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ class ItemLoad:
         duplicate: lost against a newer record of their key, in this file, in this batch or in silver.
         rejected: records that cannot be a row; they are in `silver.rejected_rows`.
         flags: rows read (whether they won or not) by quality flag.
-        error: why nothing of the item was loaded.
+        deleted: rows of an earlier load that the item does not make any more; their keys are another item's now, or gone.
+        runners_up: items that may make these keys: they are to be read again.
+        error: why nothing of the item was loaded. Then what an earlier load left stays.
     """
 
     file_id: UUID
@@ -41,7 +44,19 @@ class ItemLoad:
     duplicate: int = 0
     rejected: int = 0
     flags: dict[str, int] = field(default_factory=dict)
+    deleted: int = 0
+    runners_up: frozenset[UUID] = frozenset()
     error: MedallionError | None = None
+
+
+class Merged(NamedTuple):
+    """Rows of one item that the merge wrote, left and deleted, and who is to be read again."""
+
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    runners_up: frozenset[UUID] = frozenset()
 
 
 def load_items(
@@ -75,7 +90,7 @@ def load_items(
     for item in staged:
         _refuse_if_mostly_rejected(item, max_rejected_share, queries.rejects_name)
     outcomes = _merge(connection, queries, staged)
-    return [_as_load(item, *outcomes.get(item.facts.file_id, (0, 0, 0))) for item in staged]
+    return [_as_load(item, outcomes.get(item.facts.file_id, Merged())) for item in staged]
 
 
 def classify_database_error(error: psycopg.Error) -> TransientError | TerminalError:
@@ -101,27 +116,64 @@ def _refuse_if_mostly_rejected(item: StagedItem, max_share: float, rejects: str)
         )
 
 
-def _merge(connection: psycopg.Connection, queries: StageQueries, staged: list[StagedItem]) -> dict[UUID, tuple[int, int, int]]:
-    """Write the staged records; return (created, updated, unchanged) by file."""
+def _merge(connection: psycopg.Connection, queries: StageQueries, staged: list[StagedItem]) -> dict[UUID, Merged]:
+    """Write the staged records; return what became of them by file."""
     run = connection.execute
     facts = [item.facts for item in sorted(staged, key=lambda item: item.number)]
-    origins = {"file_ids": [each.file_id for each in facts], "bronze_ats": [each.fetched_at for each in facts]}
+    origins: dict[str, Any] = {"file_ids": [each.file_id for each in facts], "bronze_ats": [each.fetched_at for each in facts]}
     _settle_stage(connection, queries, staged)
     _lock(connection, queries)
     run(queries["forget_rejects"], {"complete": [item.facts.file_id for item in staged if item.is_complete]})
     if any(item.rejected for item in staged):
         run(queries["keep_rejects"], origins)
     ((position,),) = run(queries["draw_position"])
-    run(queries["compare_known"], origins)
-    inserted = run(queries["insert_new"], origins).rowcount
     contributors = [item.facts.file_id for item in staged if item.error is None and item.rows]
+    unmade = _delete_unmade(connection, queries, staged, origins)
+    known_keys = run(queries["compare_known"], origins).rowcount
+    inserted = run(queries["insert_new"], origins).rowcount
     # One large file is the common case, and needs no look at a million rows.
     new = [(contributors[0], inserted)] if len(contributors) == 1 else run(queries["count_created"], {"position": position})
     created = {file_id: rows for file_id, rows in new}
     run(queries["update_known"])
     known = {file_id: (updated, unchanged) for file_id, updated, unchanged in run(queries["count_known"])}
+    if queries.has_runners_up:
+        _note_runners_up(connection, queries, staged, origins, known_keys, inserted + known_keys)
     run(queries["drop_stage"])
-    return {file_id: (created.get(file_id, 0), *known.get(file_id, (0, 0))) for file_id in {*created, *known}}
+    return {
+        file_id: Merged(created.get(file_id, 0), *known.get(file_id, (0, 0)), *unmade.get(file_id, (0, frozenset())))
+        for file_id in {*created, *known, *unmade}
+    }
+
+
+def _delete_unmade(
+    connection: psycopg.Connection, queries: StageQueries, staged: list[StagedItem], origins: dict[str, Any]
+) -> dict[UUID, tuple[int, frozenset[UUID]]]:
+    """Delete the rows that items of the batch gave when they were read before, and do not give now; return how many, by file."""
+    complete = {"complete": [item.facts.file_id for item in staged if item.error is None]}
+    reloaded = [file_id for (file_id,) in connection.execute(queries["find_reloaded"], complete)] if queries.has_runners_up else []
+    if not reloaded:
+        return {}
+    rows = connection.execute(queries["delete_unmade"], origins | complete | {"reloaded": reloaded}).fetchall()
+    return {file_id: (deleted, frozenset(runners_up)) for file_id, deleted, runners_up in rows}
+
+
+def _note_runners_up(
+    connection: psycopg.Connection, queries: StageQueries, staged: list[StagedItem], origins: dict[str, Any], known: int, keys: int
+) -> None:
+    """Note which items have keys whose rows are others', of `known` keys that silver had and `keys` that the batch has."""
+    contributors = [item for item in staged if item.error is None and item.rows]
+    if known:
+        connection.execute(queries["note_known"])
+    if len(contributors) > 1 and sum(item.rows for item in contributors) > keys:
+        connection.execute(queries["note_staged"], origins)
+    connection.execute(queries["forget_any_key"], {"complete": [item.facts.file_id for item in staged if item.error is None]})
+
+
+def delete_items(connection: psycopg.Connection, table: Table, file_ids: Sequence[UUID]) -> tuple[int, frozenset[UUID]]:
+    """Delete all rows of items that are taken away, in the caller's transaction; return how many, and who is to be read again."""
+    queries = StageQueries(table)
+    [(deleted, runners_up)] = connection.execute(queries["delete_rows_of"], {"file_ids": list(file_ids)}).fetchall()
+    return deleted, frozenset(runners_up)
 
 
 def _settle_stage(connection: psycopg.Connection, queries: StageQueries, staged: list[StagedItem]) -> None:
@@ -142,8 +194,23 @@ def _lock(connection: psycopg.Connection, queries: StageQueries) -> None:
         )
 
 
-def _as_load(item: StagedItem, created: int, updated: int, unchanged: int) -> ItemLoad:
+def prune_vanished(connection: psycopg.Connection, followers: Iterable[tuple[str, str]]) -> int:
+    """Forget the keys of deleted rows that all `followers` of their table have followed; return how many.
+
+    Args:
+        followers: `(name in ops.cursors, silver table)`.
+    """
+    names = list(followers)
+    values = {"consumers": [name for name, _ in names], "tables": [table for _, table in names]}
+    return connection.execute(RELOAD_QUERIES["prune_vanished"], values).rowcount
+
+
+def _as_load(item: StagedItem, merged: Merged) -> ItemLoad:
     if item.error:
         return ItemLoad(item.facts.file_id, error=item.error)
+    created, updated, unchanged, deleted, runners_up = merged
     duplicate = item.rows - created - updated - unchanged
-    return ItemLoad(item.facts.file_id, item.rows + item.rejected, created, updated, unchanged, duplicate, item.rejected, item.flags)
+    return ItemLoad(
+        item.facts.file_id, item.rows + item.rejected, created, updated, unchanged, duplicate, item.rejected, item.flags,
+        deleted, runners_up,
+    )  # fmt: skip

@@ -23,6 +23,7 @@ from medallion_defs.silver.contract import ItemFacts, RejectedRecord
 from medallion_defs.silver.tables import REJECTED_ROWS
 
 QUERIES = load_queries(__package__, "load.sql")
+RELOAD_QUERIES = load_queries(__package__, "reload.sql")
 Record = tuple[Any, ...] | RejectedRecord
 
 
@@ -48,16 +49,19 @@ class StagedItem:
 
 
 class StageQueries:
-    """The queries of `load.sql` for one table."""
+    """The queries of `load.sql` and `reload.sql` for one table."""
 
     def __init__(self, table: Table) -> None:
         self.own = own_columns(table)
         self.table_name = sql.Identifier(str(table.schema), table.name).as_string()
+        # A variant's table is made by one version of the code, and emptied for another: nothing in it is ever unmade.
+        self.has_runners_up = table.schema == REJECTED_ROWS.schema
         self.rejects_name = ".".join(rejects_table(table))
         self._names = _names(table, self.own)
 
     def __getitem__(self, name: str) -> sql.Composed:
-        return sql.SQL(QUERIES[name]).format(**self._names)
+        query = QUERIES.get(name) or RELOAD_QUERIES[name]
+        return sql.SQL(query).format(**self._names)
 
 
 def rejects_table(table: Table) -> tuple[str, str]:
@@ -166,6 +170,9 @@ def _names(table: Table, own: list[str]) -> dict[str, sql.Composable]:
         "key": sql.Identifier(key),
         "rejects": sql.Identifier(*rejects_table(table)),
         "staged_flags": sql.SQL(_FLAGS),
+        # The table's name and not its oid: that changes when a dump is restored.
+        "seed": sql.SQL("hashtextextended({}, 0)").format(sql.Literal(table.name)),
+        "any_key": sql.SQL("hashtextextended({}, 1)").format(sql.Literal(table.name)),
     }
     for alias in ("staged", "present", "known"):
         names[f"{alias}_key"] = sql.Identifier(alias, key)

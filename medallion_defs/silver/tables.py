@@ -1,6 +1,6 @@
 """Tables of schema `silver` that belong to the engine and not to one source."""
 
-from sqlalchemy import BigInteger, Column, DateTime, MetaData, PrimaryKeyConstraint, Table, Text, text
+from sqlalchemy import BigInteger, Column, DateTime, Index, MetaData, PrimaryKeyConstraint, Table, Text, text
 from sqlalchemy.dialects.postgresql import UUID
 
 METADATA = MetaData()
@@ -17,6 +17,26 @@ REJECTED_ROWS = Table(
     Column("excerpt", Text, nullable=False, comment="start of the raw record, at most 1 KB"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()"), comment="when the item was loaded"),
     PrimaryKeyConstraint("file_id", "source_record"),
+    schema="silver",
+)
+
+VANISHED_ROWS = Table(
+    "vanished_rows",
+    METADATA,
+    Column("table_name", Text(collation="C"), nullable=False, comment="in schema silver"),
+    Column("key", Text(collation="C"), nullable=False, comment="of the row that was deleted; it may have come back since"),
+    Column("change_seq", BigInteger, nullable=False, comment="position in the change feed of the last deletion"),
+    PrimaryKeyConstraint("table_name", "key"),
+    schema="silver",
+)
+Index("vanished_rows_change_seq_idx", VANISHED_ROWS.c.table_name, VANISHED_ROWS.c.change_seq)
+
+RUNNERS_UP = Table(
+    "runners_up",
+    METADATA,
+    Column("key_hash", BigInteger, nullable=False, comment="of a table's key; see silver/reload.sql"),
+    Column("file_id", UUID(as_uuid=True), nullable=False, comment="item that made the key; the row is a newer item's"),
+    PrimaryKeyConstraint("key_hash", "file_id"),
     schema="silver",
 )
 

@@ -12,6 +12,8 @@ from medallion_defs.bronze.local import LocalStore
 from medallion_defs.bronze.store import NewArtifact, NewItem
 from medallion_defs.core import clock
 from medallion_defs.core.settings import Settings
+from medallion_defs.enrichments.driver_events_enriched.enrichment import ENRICHMENT
+from medallion_defs.gold.enrich_run import run_work
 from medallion_defs.locations import bronze, silver
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.ledger import Ledger
@@ -86,11 +88,11 @@ def test_a_forgotten_subject_is_nowhere_and_the_others_are_untouched(project: Se
     assert "by forget" in output
 
 
-def test_what_older_files_had_comes_back_by_the_command_that_the_report_names(project: Settings, db: psycopg.Connection) -> None:
+def test_what_older_files_had_comes_back_by_itself(project: Settings, db: psycopg.Connection) -> None:
     deliver_jane(project)
     [report] = forget("driver_events", NAME, "--yes")
-    [step] = [line for line in report["remains"] if line.startswith("medallion backfill")]
-    assert call(*step.partition("    #")[0].split()[1:]).exit_code == 0
+    assert "1 other items have some of its keys: they are read again by the next run, and take over." in report["remains"]
+    load_pending(project)
     assert rows(db, "SELECT event_id, event_type FROM silver.driver_events ORDER BY 1") == [("e1", "others"), ("e9", "others")]
 
 
@@ -258,9 +260,9 @@ def test_a_withdrawn_item_leaves_silver_and_gold_and_older_files_take_over(proje
     done = json.loads(result.output)
     assert done["deleted"] == {"silver.driver_events": 2, "silver.rejected_rows": 1, "gold.driver_events_enriched": 2}
     assert rows(db, "SELECT event_id, event_type FROM gold.driver_events_enriched") == [("e1", "position")]
-    [step] = done["next"]
-    assert call(*step.partition("    #")[0].split()[1:]).exit_code == 0
-    assert call("backfill", "gold.driver_events_enriched").exit_code == 0
+    assert done["next"] == ["1 other items have some of its keys: they are read again by the next run, and take over."]
+    load_pending(project)
+    run_work(project, ENRICHMENT, "test", None)
     assert rows(db, "SELECT event_id, event_type FROM gold.driver_events_enriched ORDER BY 1") == [("e1", "position"), ("e2", "position")]
     assert rows(db, "SELECT status, bronze_withdrawn_reason FROM ops.file_ingestions WHERE revision = 2") == [("withdrawn", "wrong units")]
     assert (project.bronze_path / "driver_events" / "monday.jsonl@2" / "events.jsonl").exists()

@@ -43,7 +43,7 @@ def test_every_silver_table_is_under_the_change_feed(db: psycopg.Connection, tab
     triggers = db.execute(
         "SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal ORDER BY 1", (f"silver.{table}",)
     )
-    assert triggers.fetchall() == [("advance_change_seq",), ("lock_change_feed",)]
+    assert triggers.fetchall() == [("advance_change_seq",), ("lock_change_feed",), ("lock_deletions",), ("note_vanished",)]
 
 
 def test_a_new_source_table_gets_a_migration_that_puts_it_under_the_change_feed(database_url: str, tmp_path: Path) -> None:

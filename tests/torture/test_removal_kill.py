@@ -33,7 +33,9 @@ STEPS: list[tuple[Any, str]] = [
     (LocalStore, "forget"),
     (forget, "delete_copies"),
     (forget, "delete_rows"),
-    (forget, "follow_deletion"),
+    (forget, "delete_items"),
+    (forget, "run_work"),
+    (forget, "prune_vanished"),
     (psycopg.Connection, "commit"),
 ]
 
