@@ -4,11 +4,11 @@ SELECT
     count(*) FILTER (WHERE status = 'loaded') AS loaded,
     count(*) FILTER (WHERE status = 'dead') AS dead,
     count(*) FILTER (WHERE status NOT IN ('loaded', 'dead', 'refused', 'withdrawn', 'removed')) AS open,
-    coalesce(sum(silver_rows_read), 0)::bigint AS read,
+    coalesce(sum(silver_rows_read) FILTER (WHERE status = 'loaded'), 0)::bigint AS read,
     coalesce(sum(silver_rows_created), 0)::bigint AS created,
     coalesce(sum(silver_rows_updated), 0)::bigint AS updated,
     coalesce(sum(silver_rows_unchanged + silver_rows_duplicate), 0)::bigint AS repeated,
-    coalesce(sum(silver_rows_rejected), 0)::bigint AS rejected
+    coalesce(sum(silver_rows_rejected) FILTER (WHERE status = 'loaded'), 0)::bigint AS rejected
 FROM ops.file_ingestions
 WHERE external_id LIKE %(prefix)s
 GROUP BY 1

@@ -300,6 +300,12 @@ class DatasetIngestion(msgspec.Struct, frozen=True, kw_only=True):
         """The attempt failed: try again later, or never when the error is terminal or the attempts are used up."""
         return self._resolved(describe_error(error), at, settings, is_final=isinstance(error, TerminalError))
 
+    def counted(self, read: int, rejected: int, quality_flags: dict[str, int]) -> "DatasetIngestion":
+        """Say how far the attempt that failed came. What it would have done with the others nobody knows: those counts stay unknown."""
+        return msgspec.structs.replace(
+            self, silver_rows_read=read, silver_rows_rejected=rejected, silver_quality_flags=quality_flags
+        )  # fmt: skip
+
     def released(self, at: datetime, settings: SourceSettings, ending: Ending) -> "DatasetIngestion":
         """The run of the microbatch ended and said nothing of the item; `endings.py` has the rule of what that costs.
 

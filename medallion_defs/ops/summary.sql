@@ -39,9 +39,9 @@ WHERE ({which}) AND (stage.run_id IS NOT NULL OR stage.ended_at IS NOT NULL)
 min(started_at) AS started_at, CASE WHEN bool_and(ended_at IS NOT NULL) THEN max(ended_at) END AS ended_at,
 CASE WHEN bool_and(ended_at IS NOT NULL) THEN extract(epoch FROM max(ended_at) - min(started_at))::float8 END AS seconds,
 count(*) AS items, count(*) FILTER (WHERE error IS NOT NULL) AS items_failed, count(*) FILTER (WHERE ended_at IS NULL) AS items_open,
-coalesce(sum(bronze_bytes), 0)::bigint AS bytes, sum(rows_read)::bigint AS rows_read, sum(rows_created)::bigint AS rows_created,
+coalesce(sum(bronze_bytes), 0)::bigint AS bytes, sum(rows_read) FILTER (WHERE error IS NULL)::bigint AS rows_read, sum(rows_created)::bigint AS rows_created,
 sum(rows_updated)::bigint AS rows_updated, sum(rows_unchanged)::bigint AS rows_unchanged,
-sum(rows_duplicate)::bigint AS rows_duplicate, sum(rows_rejected)::bigint AS rows_rejected
+sum(rows_duplicate)::bigint AS rows_duplicate, sum(rows_rejected) FILTER (WHERE error IS NULL)::bigint AS rows_rejected
 
 -- name: runs
 SELECT run_id, layer, array_agg(DISTINCT source_type ORDER BY source_type) AS source_types,

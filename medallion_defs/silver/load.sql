@@ -47,7 +47,7 @@ SELECT pg_advisory_xact_lock(%(table)s::regclass::oid::bigint), current_setting(
 SELECT nextval('silver.change_seq')
 
 -- name: forget_rejects
-DELETE FROM {rejects} WHERE file_id = ANY(%(complete)s)
+DELETE FROM {rejects} WHERE file_id = ANY(%(file_ids)s)
 
 -- name: keep_rejects
 INSERT INTO {rejects} (file_id, source_record, error_code, message, excerpt)

@@ -77,8 +77,8 @@ class LoadReport:
         return [item for item in self.items if item.status != "loaded"]
 
     def total(self, column: str) -> int:
-        """Return the sum of one counting column of the ledger over the items."""
-        return sum(getattr(item, column) or 0 for item in self.items)
+        """Return the sum of one counting column of the ledger over the items that were loaded."""
+        return sum(getattr(item, column) or 0 for item in self.loaded)
 
     @property
     def has_changed_rows(self) -> bool:
@@ -87,9 +87,9 @@ class LoadReport:
 
     @property
     def rows_by_flag(self) -> dict[str, int]:
-        """Rows by quality flag over all items, most first."""
+        """Rows by quality flag over the items that were loaded, most first."""
         counts: dict[str, int] = {}
-        for item in self.items:
+        for item in self.loaded:
             for flag, rows in (item.silver_quality_flags or {}).items():
                 counts[flag] = counts.get(flag, 0) + rows
         return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
@@ -271,7 +271,8 @@ class _Load:
         described = _describe(item, self.recipes.get(item.file_id))
         if load.error is not None:
             # Of a file that is one record, "1 of 1 rejected" says less than the reason.
-            return described.failed(self.verdicts.get(item.file_id, load.error), clock.now(), self._options)
+            failed = described.failed(self.verdicts.get(item.file_id, load.error), clock.now(), self._options)
+            return failed.counted(*load.tried, load.flags)
         counts = RowCounts(load.read, load.created, load.updated, load.unchanged, load.duplicate, load.rejected)
         return described.finished(f"{self.content.table.schema}.{self.content.table.name}", counts, load.flags, clock.now())
 

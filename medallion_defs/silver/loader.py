@@ -24,6 +24,8 @@ from medallion_defs.silver.stage import RELOAD_QUERIES, Record, StagedItem, Stag
 class ItemLoad:
     """What became of one item: `read = created + updated + unchanged + duplicate + rejected`; all zero when there is an `error`.
 
+    Then `tried` counts the records that were read and those of them that were rejected, as far as the reading came.
+
     Attributes:
         created: keys that silver did not have.
         updated: newest of their key, and the content differs from the row that was there.
@@ -47,6 +49,7 @@ class ItemLoad:
     deleted: int = 0
     runners_up: frozenset[UUID] = frozenset()
     error: MedallionError | None = None
+    tried: tuple[int, int] = (0, 0)
 
 
 class Merged(NamedTuple):
@@ -71,9 +74,9 @@ def load_items(
     `items` yields an item's facts and its records: tuples `(source_record, *own columns in table order, quality_flags)`,
     jsonb columns as JSON text, flags joined by commas, or `RejectedRecord`s. It is read once, record by record.
 
-    A `MedallionError` raised by an item's iterator fails that item alone: nothing of it is written, and what an earlier
-    load left in `silver.rejected_rows` stays. An item with a larger share of rejected records than `max_rejected_share`
-    is refused: no row of it is written, its rejected records are, so that a person can see why.
+    A `MedallionError` raised by an item's iterator fails that item alone, and an item with a larger share of rejected records than
+    `max_rejected_share` is refused: no row of it is written, and the rows of an earlier load stay. The records that this attempt
+    rejected take the place of those of the attempt before, so that a person can see why.
 
     The transaction must be READ COMMITTED. The table's lock is taken after staging and held to the end of the transaction;
     a caller that loads several tables in one transaction takes them in order of name.
@@ -123,8 +126,8 @@ def _merge(connection: psycopg.Connection, queries: StageQueries, staged: list[S
     origins: dict[str, Any] = {"file_ids": [each.file_id for each in facts], "bronze_ats": [each.fetched_at for each in facts]}
     _settle_stage(connection, queries, staged)
     _lock(connection, queries)
-    run(queries["forget_rejects"], {"complete": [item.facts.file_id for item in staged if item.is_complete]})
-    if any(item.rejected for item in staged):
+    run(queries["forget_rejects"], {"file_ids": origins["file_ids"]})
+    if any(item.rejected and not item.is_damaged for item in staged):
         run(queries["keep_rejects"], origins)
     ((position,),) = run(queries["draw_position"])
     contributors = [item.facts.file_id for item in staged if item.error is None and item.rows]
@@ -178,8 +181,8 @@ def delete_items(connection: psycopg.Connection, table: Table, file_ids: Sequenc
 
 def _settle_stage(connection: psycopg.Connection, queries: StageQueries, staged: list[StagedItem]) -> None:
     """Drop from the stage what must not be merged, and tell the planner what is left."""
-    failed = [item.number for item in staged if not item.is_complete]
-    refused = [item.number for item in staged if item.is_complete and item.error]
+    failed = [item.number for item in staged if item.is_damaged]
+    refused = [item.number for item in staged if item.error and not item.is_damaged]
     if failed or refused:
         connection.execute(queries["discard_records"], {"failed": failed, "refused": refused})
     connection.execute(queries["set_memory"])
@@ -207,7 +210,8 @@ def prune_vanished(connection: psycopg.Connection, followers: Iterable[tuple[str
 
 def _as_load(item: StagedItem, merged: Merged) -> ItemLoad:
     if item.error:
-        return ItemLoad(item.facts.file_id, error=item.error)
+        tried = (0, 0) if item.is_damaged else (item.rows + item.rejected, item.rejected)
+        return ItemLoad(item.facts.file_id, error=item.error, tried=tried, flags={} if item.is_damaged else item.flags)
     created, updated, unchanged, deleted, runners_up = merged
     duplicate = item.rows - created - updated - unchanged
     return ItemLoad(

@@ -19,6 +19,7 @@ from sqlalchemy import Table
 
 from medallion_defs.core.errors import MedallionError
 from medallion_defs.core.sql import load_queries
+from medallion_defs.ops.published import DamagedBronzeItemError
 from medallion_defs.silver.contract import ItemFacts, RejectedRecord
 from medallion_defs.silver.tables import REJECTED_ROWS
 
@@ -33,10 +34,10 @@ class StagedItem:
 
     Attributes:
         number: its place in the batch from the oldest to the newest item, as the stage knows it.
-        rows, rejected: records staged. Meaningless when the reading broke off.
+        rows, rejected: records staged; as far as it came, where the reading broke off.
         flags: rows by quality flag.
         error: why the item cannot be loaded, if it cannot.
-        is_complete: False when the reading broke off, so that nothing of the item may be used.
+        is_complete: False when the reading broke off.
     """
 
     number: int
@@ -46,6 +47,11 @@ class StagedItem:
     flags: dict[str, int] = field(default_factory=dict)
     error: MedallionError | None = None
     is_complete: bool = True
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether what was read is not what was published, so that not even what was rejected may be shown."""
+        return isinstance(self.error, DamagedBronzeItemError)
 
 
 class StageQueries:
@@ -112,18 +118,20 @@ def _copy_records(copy: psycopg.Copy, item: StagedItem, records: Iterator[Record
     # The hot loop of every load: a local name or a call more here is a few percent.
     write, rows, rejected = copy.write_row, 0, 0
     row_end = (item.number, None)
-    for record in records:
-        if type(record) is tuple:
-            write(record + row_end)
-            rows += 1
-            if record[-1]:
-                flags[record[-1]] += 1
-        elif isinstance(record, RejectedRecord):
-            write((record.source_record, *nulls, "", item.number, _encode_rejection(record)))
-            rejected += 1
-        else:
-            raise TypeError(f"{item.facts.filename}: an extraction yields tuples and RejectedRecords, not {type(record).__name__}.")
-    item.rows, item.rejected = rows, rejected
+    try:
+        for record in records:
+            if type(record) is tuple:
+                write(record + row_end)
+                rows += 1
+                if record[-1]:
+                    flags[record[-1]] += 1
+            elif isinstance(record, RejectedRecord):
+                write((record.source_record, *nulls, "", item.number, _encode_rejection(record)))
+                rejected += 1
+            else:
+                raise TypeError(f"{item.facts.filename}: an extraction yields tuples and RejectedRecords, not {type(record).__name__}.")
+    finally:
+        item.rows, item.rejected = rows, rejected
 
 
 def _encode_rejection(record: RejectedRecord) -> str:

@@ -260,9 +260,9 @@ def test_an_iterator_that_fails_half_way_fails_its_item_alone(db: psycopg.Connec
     )
     assert counts(good) == counts(also_good) == (1, 1, 0, 0, 0, 0)
     assert str(bad.error) == "bad.csv is damaged"
-    assert replace(bad, error=None) == ItemLoad(bad.file_id)
+    assert replace(bad, error=None) == ItemLoad(bad.file_id, tried=(3, 1))
     assert names(db) == {"x": "kept", "w": "kept"}
-    assert db.execute("SELECT excerpt FROM silver.rejected_rows").fetchall() == [("old reject",)]
+    assert db.execute("SELECT excerpt FROM silver.rejected_rows").fetchall() == [("new reject",)]
 
 
 def test_an_item_with_too_many_rejects_is_refused_whole_and_says_why(db: psycopg.Connection) -> None:
@@ -272,7 +272,7 @@ def test_an_item_with_too_many_rejects_is_refused_whole_and_says_why(db: psycopg
     assert counts(loaded) == (2, 1, 0, 0, 0, 1)
     assert isinstance(refused.error, TerminalError)
     assert "most.csv: 2 of 3 records were rejected (66.7%)" in str(refused.error)
-    assert replace(refused, error=None) == ItemLoad(refused.file_id)
+    assert replace(refused, error=None) == ItemLoad(refused.file_id, tried=(3, 2))
     assert names(db) == {"x": "one"}
     assert db.execute("SELECT count(*) FROM silver.rejected_rows WHERE file_id = %s", (refused.file_id,)).fetchone() == (2,)
 

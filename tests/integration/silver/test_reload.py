@@ -18,7 +18,7 @@ from medallion_defs.core.settings import Settings
 from medallion_defs.locations.silver import load_contents
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.item import ITEM_FILE, Artifact, BronzeItem, content_sha256, encode_item
-from medallion_defs.ops.ledger import Ledger
+from medallion_defs.ops.ledger import Ledger, LedgerFilter
 from medallion_defs.ops.scope import Scope
 from medallion_defs.silver.backfill import load_history
 from medallion_defs.silver.contract import InvalidRecord
@@ -177,6 +177,25 @@ def test_a_backfill_also_reads_what_it_has_uncovered_and_reads_no_item_more_than
     reports = [report for _, report in load_history(configured, content, Scope(), clock.now(), "test")]
     assert sum(len(report.items) for report in reports) <= 2 * len(items)
     assert digest(db) == rebuilt(settings, db, content, items)
+
+
+def test_a_failed_retry_shows_its_own_rejects_and_counts(settings: Settings, db: psycopg.Connection) -> None:
+    items = publish(settings, {"a": [("K1", "a"), ("K2", "b"), ("K5", "c")]})
+    register(db, items)
+    options = SourceSettings(max_rejected_share=0.1)
+    configured = settings.model_copy(update={"sources": {SOURCE: options}})
+    for recipe, rejected in ((6, 1), (2, 1), (1, 0)):
+        with db.transaction():
+            Ledger(db).requeue(LedgerFilter(source_type=SOURCE), clock.now())
+            [batch] = Ledger(db).claim(SOURCE, options, content_of(recipe).code_version, clock.now())
+        db.commit()
+        load_batch(configured, content_of(recipe), batch.batch_id, "test")
+        [row] = db.execute("SELECT silver_rows_read, silver_rows_rejected, silver_rows_created, status FROM ops.file_ingestions").fetchall()
+        rejects = db.execute("SELECT source_record FROM silver.rejected_rows").fetchall()
+        db.commit()
+        assert row[:2] == (3, rejected)
+        assert (row[2] is None) == (row[3] == "dead") == bool(rejected)
+        assert rejects == [(record,) for record in {6: [1], 2: [3], 1: []}[recipe]]
 
 
 def test_a_first_load_of_new_keys_notes_nothing(settings: Settings, db: psycopg.Connection) -> None:
