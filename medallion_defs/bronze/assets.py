@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from medallion_defs.bronze.contract import Fetch, TreeFetch
+from medallion_defs.bronze.fetch_time import read_fetch_time
 from medallion_defs.bronze.landing import LeftFile, landing_fingerprint
 from medallion_defs.bronze.landing_fetch import FetchReport, fetch_landing
 from medallion_defs.bronze.lateness import look_at_landing
@@ -65,15 +66,16 @@ def fetch_source(settings: Settings, source: Source, run_id: str | None) -> Fetc
     Raises:
         TransientError, ConfigurationError: bronze, landing or the database cannot be written.
     """
-    started_at = clock.now()
+    with db.connect(settings, "medallion_bronze") as connection:
+        time = read_fetch_time(connection, source.name)
     (settings.landing_path / source.name).mkdir(parents=True, exist_ok=True)
     report = fetch_landing(
         LocalStore(settings.bronze_path), source, settings.source(source.name).landing, settings.landing_path,
-        fetched_at=started_at, run_id=run_id,
+        time=time, run_id=run_id,
     )  # fmt: skip
     with db.connect(settings, "medallion_bronze") as connection:
         ledger, now = Ledger(connection), clock.now()
-        ledger.register_published(DatasetIngestion.published(item, now, started_at) for item in report.published)
+        ledger.register_published(DatasetIngestion.published(item, now, time.now) for item in report.published)
         ledger.register_refused(_refusal(source, file, now, run_id) for file in report.refused)
     return report
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from medallion_defs.bronze.disk import explain_os_error
 from medallion_defs.bronze.encoding import InvalidExternalIdError, encode_external_id
+from medallion_defs.bronze.fetch_time import has_rested
 from medallion_defs.core.sections import LandingSettings
 
 DONE_SUFFIX = ".done"
@@ -119,7 +120,7 @@ def _judge(
     reason = _refusal(external_id, status, marker if landing.done_marker else None)
     if reason:
         yield LeftFile(_printable(external_id), reason)
-    elif marker if landing.done_marker else _rested_seconds(status, now) >= landing.settle_seconds:
+    elif marker if landing.done_marker else has_rested(_changed_at(status, now), now, landing.settle_seconds):
         yield LandingFile(external_id, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
@@ -159,10 +160,9 @@ def _wrong_name(external_id: str) -> str | None:
     return None
 
 
-def _rested_seconds(status: os.stat_result, now: float) -> float:
-    """Return how long a file has not changed. A copy may carry an mtime of the future; then its ctime tells."""
-    changed = status.st_mtime if status.st_mtime <= now else status.st_ctime
-    return now - changed
+def _changed_at(status: os.stat_result, now: float) -> float:
+    """Return when a file changed last. A copy may carry an mtime of the future; then its ctime tells."""
+    return status.st_mtime if status.st_mtime <= now else status.st_ctime
 
 
 def _printable(name: str) -> str:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from secrets import token_hex
 from typing import Protocol, TypeVar
@@ -18,6 +18,7 @@ import msgspec
 
 from medallion_defs.bronze.disk import FOLDER, disk_errors
 from medallion_defs.bronze.encoding import InvalidExternalIdError, artifact_name
+from medallion_defs.bronze.fetch_time import FetchTime
 from medallion_defs.bronze.folder import facts_of
 from medallion_defs.bronze.landing import DONE_SUFFIX, LandingFile, LeftFile, scan_landing
 from medallion_defs.bronze.memory import read_memory, write_memory
@@ -69,19 +70,25 @@ class FetchReport:
 
 
 def fetch_landing(
-    store: BronzeStore, source: Source, landing: LandingSettings, landing_path: Path, *, fetched_at: datetime, run_id: str | None = None
+    store: BronzeStore,
+    source: Source,
+    landing: LandingSettings,
+    landing_path: Path,
+    *,
+    time: FetchTime,
+    run_id: str | None = None,
 ) -> FetchReport:
     """Publish every complete file of `landing_path/{source}`; move it to `.taken` or leave it, as `landing.after` says.
 
-    `fetched_at` is now; each further file of the call counts one microsecond more, so that of two files of one call
+    `time` is now; each further file of the call counts one microsecond more, so that of two files of one call
     the one that changed last wins.
 
     Raises:
         TransientError, ConfigurationError: bronze or landing cannot be written. What was published stays published.
     """
     timer = Timer()
-    scan = scan_landing(landing_path, source.name, landing, fetched_at)
-    fetch = _Fetch(store, source, landing_path, fetched_at, run_id, refused=list(scan.refused))
+    scan = scan_landing(landing_path, source.name, landing, time.now)
+    fetch = _Fetch(store, source, landing_path, time, run_id, refused=list(scan.refused))
     if landing.after == "leave":
         fetch.leave(scan.ready)
     else:
@@ -117,7 +124,7 @@ class _Fetch:
     store: BronzeStore
     source: Source
     landing_path: Path
-    fetched_at: datetime
+    time: FetchTime
     run_id: str | None
     refused: list[LeftFile]
     published: list[BronzeItem] = field(default_factory=list)
@@ -128,7 +135,7 @@ class _Fetch:
 
     def move(self, files: Sequence[LandingFile], *, with_marker: bool) -> None:
         """Publish the files and move each to a folder of this call below `.taken`, where no name can be in the way."""
-        taken = self.landing_path / TAKEN_FOLDER / self.source.name / f"{self.fetched_at:%Y%m%dT%H%M%S}-{token_hex(4)}"
+        taken = self.landing_path / TAKEN_FOLDER / self.source.name / f"{self.time.now:%Y%m%dT%H%M%S}-{token_hex(4)}"
         for group in groups_of(files):
             for file, _ in self.publish(group):
                 with disk_errors(str(self.landing_path)):
@@ -150,7 +157,7 @@ class _Fetch:
                 unknown.append(file)
         for group in groups_of(unknown):
             for file, item in self.publish(group):
-                if max(file.mtime_ns, file.ctime_ns) < (self.fetched_at - _TICK).timestamp() * 1e9:
+                if max(file.mtime_ns, file.ctime_ns) < (self.time.now - _TICK).timestamp() * 1e9:
                     remembered[file.external_id] = _Remembered(file.bytes, file.mtime_ns, file.ctime_ns, file.inode, item.content_sha256)
         if remembered != known:
             write_memory(path, remembered)
@@ -187,7 +194,7 @@ class _Fetch:
             (self.published if is_new else self.unchanged).append(item)
 
     def _new_item(self, file: LandingFile) -> NewItem:
-        fetched_at, self.count = self.fetched_at + timedelta(microseconds=self.count), self.count + 1
+        fetched_at, self.count = self.time.at + timedelta(microseconds=self.count), self.count + 1
         filename = file.external_id.rpartition("/")[2]
         return NewItem(
             external_id=file.external_id,
@@ -196,6 +203,7 @@ class _Fetch:
             fetched_at=fetched_at,
             artifacts=(NewArtifact(artifact_name(self.source.artifact_type, filename), self._read(file)),),
             run_id=self.run_id,
+            note=self.time.note,
         )
 
     def _read(self, file: LandingFile) -> Iterator[bytes]:

@@ -258,6 +258,7 @@ def next_revision(source_type: str, name: str, new: NewItem, artifacts: tuple[Ar
         run_id=new.run_id,
         from_date=new.from_date,
         to_date=new.to_date,
+        note=new.note,
     )
 
 

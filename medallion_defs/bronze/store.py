@@ -13,7 +13,7 @@ from medallion_defs.core.errors import TerminalError
 from medallion_defs.ops.item import BronzeItem
 from medallion_defs.ops.tombstone import Tombstone
 
-ProblemKind = Literal["missing", "changed", "extra", "permission", "unreadable", "unindexed", "index", "half removed"]
+ProblemKind = Literal["missing", "changed", "extra", "permission", "unreadable", "unindexed", "index", "half removed", "future"]
 
 
 class ForgottenItemError(TerminalError):
@@ -44,6 +44,7 @@ class NewItem:
     run_id: str | None = None
     from_date: date | None = None
     to_date: date | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

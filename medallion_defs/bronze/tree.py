@@ -17,6 +17,7 @@ import msgspec
 
 from medallion_defs.bronze.contract import TreeScope
 from medallion_defs.bronze.disk import explain_os_error
+from medallion_defs.bronze.fetch_time import has_rested
 from medallion_defs.bronze.landing import LeftFile
 
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp")
@@ -88,14 +89,14 @@ def tree_fingerprint(scope: TreeScope, now: datetime, settle_seconds: float) -> 
         TransientError: a root cannot be read.
     """
     digest = sha256(repr(scope).encode())
-    rested = (now.timestamp() - settle_seconds) * 1e9
     try:
         for folder in _year_folders(str(scope.labels_path), scope):
             if isinstance(folder, LeftFile):
                 digest.update(f"{folder}\n".encode())
                 continue
             times = [_folder_time(f"{root}/{folder}") for root in (scope.labels_path, scope.images_path)]
-            digest.update(f"{folder}\0{[changed if changed < rested else 0 for changed in times]}\n".encode("utf-8", "surrogateescape"))
+            rested = [changed if has_rested(changed / 1e9, now.timestamp(), settle_seconds) else 0 for changed in times]
+            digest.update(f"{folder}\0{rested}\n".encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise explain_os_error(error, str(scope.labels_path)) from error
     return digest.hexdigest()

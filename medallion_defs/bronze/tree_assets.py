@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from medallion_defs.bronze.contract import TreeFetch
+from medallion_defs.bronze.fetch_time import read_fetch_time
 from medallion_defs.bronze.landing import LeftFile
 from medallion_defs.bronze.local import LocalStore
 from medallion_defs.bronze.tree import tree_fingerprint
@@ -63,21 +64,20 @@ def fetch_tree_source(settings: Settings, source: Source, fetch: TreeFetch, run_
     scope = fetch.read_scope(settings)
     if scope is None:
         raise ConfigurationError(f"bronze/{source.name}: {_OFF}.")
-    started_at = clock.now()
     with db.connect(settings, "medallion_bronze", autocommit=True) as connection:
-        ledger = Ledger(connection)
+        ledger, time = Ledger(connection), read_fetch_time(connection, source.name)
 
         def register(items: Sequence[BronzeItem], refused: Sequence[LeftFile]) -> None:
             now = clock.now()
             with connection.transaction():
-                ledger.register_published(DatasetIngestion.published(item, now, started_at) for item in items)
+                ledger.register_published(DatasetIngestion.published(item, now, time.now) for item in items)
                 ledger.register_refused(
                     DatasetIngestion.refused(source.name, left.name, left.name, TerminalError(left.reason), now, run_id) for left in refused
                 )
 
         return fetch_tree(
             LocalStore(settings.bronze_path), source, scope, _memory(settings, source), register,
-            fetched_at=started_at, settle_seconds=settings.source(source.name).landing.settle_seconds, run_id=run_id, rehash=rehash,
+            time=time, settle_seconds=settings.source(source.name).landing.settle_seconds, run_id=run_id, rehash=rehash,
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ saves work and decides nothing: without it every page is read, and bronze recogn
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from medallion_defs.bronze.contract import TreeScope
 from medallion_defs.bronze.disk import FOLDER, disk_errors
 from medallion_defs.bronze.encoding import InvalidExternalIdError
+from medallion_defs.bronze.fetch_time import FetchTime, has_rested
 from medallion_defs.bronze.folder import facts_of
 from medallion_defs.bronze.landing import LeftFile
 from medallion_defs.bronze.landing_fetch import FileRefusedError, FileUnsettledError, groups_of
@@ -96,7 +97,7 @@ def fetch_tree(
     memory: TreeMemory,
     register: Register,
     *,
-    fetched_at: datetime,
+    time: FetchTime,
     settle_seconds: float,
     run_id: str | None = None,
     rehash: bool = False,
@@ -104,7 +105,7 @@ def fetch_tree(
     """Publish every wanted page that is new or has changed; tell `register` of each group once it is durable.
 
     Args:
-        fetched_at: now. Each further page of the call counts one microsecond more.
+        time: now. Each further page of the call counts one microsecond more.
         settle_seconds: a page is complete when label and image have rested this long.
         rehash: read every page, also those whose size and times are as remembered.
 
@@ -113,7 +114,7 @@ def fetch_tree(
     """
     timer = Timer()
     known = {} if rehash else read_memory(memory.path, _Remembered)
-    fetch = _Fetch(store, source, scope, register, fetched_at, run_id, rested_at=fetched_at.timestamp() - settle_seconds, known=known)
+    fetch = _Fetch(store, source, scope, register, time, run_id, settle_seconds, known)
     try:
         fetch.run()
     finally:
@@ -131,9 +132,9 @@ class _Fetch:
     source: Source
     scope: TreeScope
     register: Register
-    fetched_at: datetime
+    time: FetchTime
     run_id: str | None
-    rested_at: float
+    settle_seconds: float
     known: dict[str, _Remembered]
     remembered: dict[str, _Remembered] = field(default_factory=dict)
     report: TreeReport = field(default_factory=TreeReport)
@@ -152,10 +153,14 @@ class _Fetch:
         for found in scan_tree(self.scope):
             if isinstance(found, LeftFile):
                 refused.append(found)
-            elif max(found.label.changed_at, found.image.changed_at) > self.rested_at:
+            elif not self._has_rested(found):
                 self._wait(found, "it changed just now")
             elif not self._is_known(found):
                 yield found
+
+    def _has_rested(self, page: TreePage) -> bool:
+        now = self.time.now.timestamp()
+        return all(has_rested(file.changed_at, now, self.settle_seconds) for file in (page.label, page.image))
 
     def _is_known(self, page: TreePage) -> bool:
         before = self.known.get(page.external_id)
@@ -209,9 +214,10 @@ class _Fetch:
             external_id=page.external_id,
             filename=f"{page.folder}/{page.label_name}",
             origin=f"{self.scope.labels_path.name}/{page.folder}/{page.label_name}",
-            fetched_at=self.fetched_at + timedelta(microseconds=self.report.read - 1),
+            fetched_at=self.time.at + timedelta(microseconds=self.report.read - 1),
             artifacts=(NewArtifact(LABEL_NAME, label), NewArtifact(f"image.{extension.lower()}", image)),
             run_id=self.run_id,
+            note=self.time.note,
         )
 
     def _count(self, item: BronzeItem, tombstone: Tombstone | None, *, is_new: bool) -> None:

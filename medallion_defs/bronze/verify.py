@@ -9,9 +9,11 @@ import msgspec
 
 from medallion_defs.bronze.disk import FOLDER, disk_errors, list_names
 from medallion_defs.bronze.encoding import encode_external_id, revision_directory
+from medallion_defs.bronze.fetch_time import is_ahead
 from medallion_defs.bronze.folder import Entry, facts_of, parse_entry, read_item_line
 from medallion_defs.bronze.recovery import DAMAGED_SUFFIX
 from medallion_defs.bronze.store import DamagedItemError, Problem, ProblemKind
+from medallion_defs.core import clock
 from medallion_defs.core.errors import TerminalError
 from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, STAGING_FOLDER, Artifact, BronzeItem, content_sha256
 from medallion_defs.ops.tombstone import REMOVED_FILE, Tombstone, decode_line
@@ -20,6 +22,7 @@ _RESTORE = "Restore it from a backup; the landing archive or the source may stil
 _REMOVE = "Move it out of bronze: nothing but published items belongs there."
 _REINDEX = "Run 'medallion bronze reindex {}'."
 _REMOVE_REST = "Run 'medallion retention --apply', or 'medallion forget' again: what was begun is finished."
+_OUTDATED = "Nothing: later deliveries win over it all the same. Deliver again what came since, if a release before 0.2 took it."
 _WRITE_BITS = 0o222
 
 
@@ -91,6 +94,9 @@ def _verify_entry(fd: int, source_type: str, name: str, indexed: bytes | None) -
         yield _problem("index", path, f"has another text in {INDEX_FILE} than in its own file", _REINDEX)
     if not _is_consistent(entry, source_type):
         yield _problem("changed", f"{path}/{ITEM_FILE}", "does not agree with itself", _RESTORE)
+    if is_ahead(facts_of(entry).fetched_at, clock.now()):
+        dated = facts_of(entry).fetched_at
+        yield _problem("future", path, f"is dated {dated:%Y-%m-%dT%H:%M:%SZ}, in the future, by a clock that was wrong", _OUTDATED)
     if isinstance(entry, Tombstone):
         yield from _verify_removed(fd, path, name)
     else:

@@ -40,6 +40,7 @@ class BronzeItem(msgspec.Struct, frozen=True, omit_defaults=True):
         content_sha256: hash over the sorted (name, sha256) of its artifacts.
         run_id: the Dagster run that fetched it, if one did.
         from_date, to_date: the days that the item covers, where the fetcher knows.
+        note: what is odd about its being fetched, for a person: why `fetched_at` is not what the fetcher's clock said.
     """
 
     source_type: str
@@ -54,6 +55,7 @@ class BronzeItem(msgspec.Struct, frozen=True, omit_defaults=True):
     run_id: str | None = None
     from_date: date | None = None
     to_date: date | None = None
+    note: str | None = None
 
     @property
     def file_id(self) -> UUID:

@@ -76,6 +76,7 @@ def bury_forgotten(item: BronzeItem, at: datetime) -> Tombstone:
         origin="",
         from_date=None,
         to_date=None,
+        note=None,
     )
     return Tombstone(at, FORGET, item.file_id, hidden)
 

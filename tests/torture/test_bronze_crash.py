@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from medallion_defs.bronze import disk, index, local
+from medallion_defs.bronze.fetch_time import FetchTime
 from medallion_defs.bronze.landing_fetch import fetch_landing
 from medallion_defs.bronze.local import LocalGroup, LocalStore
 from medallion_defs.bronze.store import NewArtifact, NewItem
@@ -209,7 +210,7 @@ def drop_files(root: Path) -> None:
 
 
 def fetch(root: Path, acknowledge: Callable[[str], None], settings: LandingSettings = SETTINGS) -> None:
-    fetch_landing(LocalStore(root / "bronze"), SOURCE, settings, root / "landing", fetched_at=NOW)
+    fetch_landing(LocalStore(root / "bronze"), SOURCE, settings, root / "landing", time=FetchTime.of(NOW))
 
 
 def fetch_and_leave(root: Path, acknowledge: Callable[[str], None]) -> None:

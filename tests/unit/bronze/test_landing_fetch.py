@@ -12,6 +12,7 @@ import pytest
 
 from medallion_defs.bronze import landing_fetch
 from medallion_defs.bronze.encoding import artifact_name
+from medallion_defs.bronze.fetch_time import FetchTime
 from medallion_defs.bronze.landing import LandingFile
 from medallion_defs.bronze.landing_fetch import FetchReport, fetch_landing, groups_of
 from medallion_defs.bronze.local import LocalGroup, LocalStore
@@ -31,7 +32,7 @@ def drop(landing: Path, name: str, content: bytes = b"1") -> Path:
 
 
 def fetch(store: LocalStore, landing: Path, settings: LandingSettings = MOVE, step: int = 0) -> FetchReport:
-    return fetch_landing(store, SOURCE, settings, landing, fetched_at=NOW + timedelta(seconds=step), run_id="run-1")
+    return fetch_landing(store, SOURCE, settings, landing, time=FetchTime.of(NOW + timedelta(seconds=step)), run_id="run-1")
 
 
 def taken(landing: Path) -> list[str]:
@@ -285,7 +286,7 @@ def _fetch_as_nobody(root: Path) -> None:
     if os.geteuid() == 0:
         os.setgid(65534)
         os.setuid(65534)
-    report = fetch_landing(LocalStore(root / "bronze"), SOURCE, MOVE, root / "landing", fetched_at=now() + timedelta(seconds=5))
+    report = fetch_landing(LocalStore(root / "bronze"), SOURCE, MOVE, root / "landing", time=FetchTime.of(now() + timedelta(seconds=5)))
     assert [item.external_id for item in report.published] == ["good.csv"]
     assert {left.name: left.reason for left in report.refused} == {
         "secret.csv": "this process's user may not read it; give it the right",

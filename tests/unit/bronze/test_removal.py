@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from medallion_defs.bronze import removal
+from medallion_defs.bronze.fetch_time import FetchTime
 from medallion_defs.bronze.landing_fetch import fetch_landing
 from medallion_defs.bronze.landing_removal import delete_copies, find_copies
 from medallion_defs.bronze.local import LocalStore
@@ -156,11 +157,11 @@ def drop(landing: Path, name: str, content: bytes) -> None:
 def test_a_landing_file_with_removed_bytes_is_reported_and_not_taken(store: LocalStore, landing: Path, after: str) -> None:
     settings = LandingSettings(settle_seconds=0, after=after)  # type: ignore[arg-type]  # one of the two words
     drop(landing, "a.csv", b"1")
-    fetch_landing(store, SOURCE, settings, landing, fetched_at=NOW)
+    fetch_landing(store, SOURCE, settings, landing, time=FetchTime.of(NOW))
     store.remove("events", ["a.csv"], NOW, RULE)
     drop(landing, "a.csv", b"1")
     for _ in range(2 if after == "leave" else 1):
-        report = fetch_landing(store, SOURCE, settings, landing, fetched_at=NOW)
+        report = fetch_landing(store, SOURCE, settings, landing, time=FetchTime.of(NOW))
         assert (report.published, report.unchanged, report.refused) == ((), (), ())
         [left] = report.removed
         assert (left.name, left.reason) == ("a.csv", f"events/a.csv had the same bytes and was removed on 2030-01-02 by {RULE}")
@@ -169,10 +170,10 @@ def test_a_landing_file_with_removed_bytes_is_reported_and_not_taken(store: Loca
 def test_a_forgotten_landing_file_is_refused_by_its_hash_and_its_copies_can_be_deleted(store: LocalStore, landing: Path) -> None:
     settings = LandingSettings(settle_seconds=0)
     drop(landing, "jane.csv", b"1")
-    fetch_landing(store, SOURCE, settings, landing, fetched_at=NOW)
+    fetch_landing(store, SOURCE, settings, landing, time=FetchTime.of(NOW))
     store.forget("events", "jane.csv", NOW)
     drop(landing, "jane.csv", b"1")
-    [refused] = fetch_landing(store, SOURCE, settings, landing, fetched_at=NOW).refused
+    [refused] = fetch_landing(store, SOURCE, settings, landing, time=FetchTime.of(NOW)).refused
     assert refused.name == f"sha256:{subject_sha256('events', 'jane.csv')}"
     assert "jane" not in refused.reason
     assert len(find_copies(landing, "events", "jane.csv")) == 2
@@ -182,7 +183,7 @@ def test_a_forgotten_landing_file_is_refused_by_its_hash_and_its_copies_can_be_d
 
 def test_what_was_left_in_landing_is_no_longer_remembered(store: LocalStore, landing: Path) -> None:
     drop(landing, "jane.csv", b"1")
-    fetch_landing(store, SOURCE, LandingSettings(settle_seconds=0, after="leave"), landing, fetched_at=NOW)
+    fetch_landing(store, SOURCE, LandingSettings(settle_seconds=0, after="leave"), landing, time=FetchTime.of(NOW))
     assert "jane" in (landing / ".left" / "events.json").read_text()
     delete_copies(landing, "events", "jane.csv")
     assert "jane" not in (landing / ".left" / "events.json").read_text()

@@ -11,6 +11,7 @@ import pytest
 
 from medallion_defs.bronze import landing_fetch, tree_fetch
 from medallion_defs.bronze.contract import TreeScope
+from medallion_defs.bronze.fetch_time import FetchTime
 from medallion_defs.bronze.landing import LeftFile
 from medallion_defs.bronze.local import LocalStore
 from medallion_defs.bronze.tree import TreePage, scan_tree, tree_fingerprint
@@ -67,7 +68,7 @@ class Fetcher:
 
         return fetch_tree(
             self.store, SOURCE, self.scope, self.memory, register,
-            fetched_at=clock.now() + (LATER if not settle_seconds else timedelta(0)), settle_seconds=settle_seconds, run_id="run-1",
+            time=FetchTime.of(clock.now() + (LATER if not settle_seconds else timedelta(0))), settle_seconds=settle_seconds, run_id="run-1",
             rehash=rehash,
         )  # fmt: skip
 
@@ -277,7 +278,7 @@ def test_groups_are_told_to_the_ledger_as_they_become_durable(fetch: Fetcher, mo
     told: list[int] = []
     fetch_tree(
         fetch.store, SOURCE, fetch.scope, fetch.memory, lambda items, _: told.append(len(items)),
-        fetched_at=clock.now() + LATER, settle_seconds=0,
+        time=FetchTime.of(clock.now() + LATER), settle_seconds=0,
     )  # fmt: skip
     assert told == [3, 3, 2, 0]
 
@@ -291,7 +292,9 @@ def test_what_was_published_before_a_failure_is_not_read_again(fetch: Fetcher, m
             raise TransientError("the database went away")
 
     with pytest.raises(TransientError):
-        fetch_tree(fetch.store, SOURCE, fetch.scope, fetch.memory, fail_at_the_second, fetched_at=clock.now() + LATER, settle_seconds=0)
+        fetch_tree(
+            fetch.store, SOURCE, fetch.scope, fetch.memory, fail_at_the_second, time=FetchTime.of(clock.now() + LATER), settle_seconds=0
+        )
     assert (report := fetch()).read == 2
     assert (report.published, report.unchanged) == (2, 6)
 
