@@ -97,6 +97,8 @@ def _add_item(branch: Tree, item: Item) -> None:
         branch.add(f"[red]refused[/red] {escape(item.bronze_error)}")
     if item.origin:
         branch.add(f"[dim]origin[/dim] {escape(item.origin)}  [dim]fetched[/dim] {item.fetched_at}")
+    if item.note:
+        branch.add(f"[yellow]fetched[/yellow] {escape(item.note)}")
     if item.removed:
         branch.add(f"[red]bytes[/red] {escape(item.removed)}; what is known of them:")
     if item.withdrawn_reason:

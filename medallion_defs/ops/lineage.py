@@ -76,6 +76,7 @@ class Item(msgspec.Struct, frozen=True):
     origin: str | None = None
     artifacts: tuple[Artifact, ...] = ()
     damage: tuple[str, ...] = ()
+    note: str | None = None
     removed: str | None = None
     withdrawn_reason: str | None = None
 
@@ -273,6 +274,7 @@ def _build_item(ledger: Row, bronze_root: Path | None) -> Item:
     if bronze_root is not None and ledger["bronze_path"] is not None:
         bronze, removed = _read_item(bronze_root / str(ledger["bronze_path"]), UUID(str(ledger["file_id"])))
         fields |= {"fetched_at": bronze.fetched_at, "origin": bronze.origin, "artifacts": msgspec.to_builtins(bronze.artifacts)}
+        fields["note"] = bronze.note
         fields["removed"] = removed or fields["removed"]
         if removed is None:
             fields["damage"] = find_damage(bronze_root / str(ledger["bronze_path"]), bronze, str(ledger["content_sha256"]))

@@ -155,6 +155,12 @@ Index(
     postgresql_where=text("bronze_error IS NULL"),
 )  # fmt: skip
 
+# The latest that a source has, at each fetch.
+Index(
+    "file_ingestions_fetched_idx", FILE_INGESTIONS.c.source_type, FILE_INGESTIONS.c.bronze_ingest_end_time,
+    postgresql_where=text("bronze_path IS NOT NULL"),
+)  # fmt: skip
+
 VERDICTS = Table(
     "verdicts",
     METADATA,

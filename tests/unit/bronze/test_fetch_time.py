@@ -17,7 +17,7 @@ from tests.folders import make_removable
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 YEARS = timedelta(days=1500)
-SOURCE = Source("driver_events", "", "", "", (), "events")
+SOURCE = Source("driver_events", "", "", "", "events", ())
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,14 @@
 """Note the keys whose rows are deleted from silver, for gold, and the items that made a key whose row is another item's.
 
 Which keys the items have that are loaded already nobody can say without reading them: each counts as a runner-up of any key until it
-is loaded again.
+is loaded again. An index finds the latest fetch of a source.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0017"
-down_revision = "0016"
+revision = "0018"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 
@@ -94,6 +94,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key_hash", "file_id"),
         schema="silver",
     )
+    op.create_index(
+        "file_ingestions_fetched_idx",
+        "file_ingestions",
+        ["source_type", "bronze_ingest_end_time"],
+        unique=False,
+        schema="ops",
+        postgresql_where=sa.text("bronze_path IS NOT NULL"),
+    )
     for statement in (NOTE_VANISHED, WATCH_DELETIONS, WATCH_CHANGES, WATCH_ALL, LOADED):
         op.execute(statement)
 
@@ -102,5 +110,6 @@ def downgrade() -> None:
     op.execute(UNWATCH_ALL)
     op.execute(WATCH_CHANGES.replace("    PERFORM silver.watch_deletions(watched);\n", ""))
     op.execute("DROP FUNCTION silver.watch_deletions(regclass); DROP FUNCTION silver.note_vanished()")
+    op.drop_index("file_ingestions_fetched_idx", "file_ingestions", schema="ops")
     op.drop_table("runners_up", schema="silver")
     op.drop_table("vanished_rows", schema="silver")
