@@ -152,11 +152,13 @@ def test_a_company_change_does_not_carry_gold_past_events_not_done_yet(db: psyco
     assert count_differences(db) == 0
 
 
-def test_an_event_deleted_by_hand_does_not_keep_the_sensor_busy(db: psycopg.Connection, gold: psycopg.Connection) -> None:
+def test_an_event_deleted_by_hand_leaves_gold_and_does_not_keep_the_sensor_busy(db: psycopg.Connection, gold: psycopg.Connection) -> None:
     put_events(db, {"e1": "B1"})
     _, cursor = drain(gold)
     db.execute("DELETE FROM silver.driver_events")
     put_companies(db, {"B1": "Love Corp Car"})
+    [result], cursor = drain(gold, cursor)
+    assert (result.deleted, read_gold(db)) == (1, {})
     assert plan(gold, ENRICHMENT, cursor, 1000).work is None
 
 
