@@ -57,7 +57,7 @@ def _leftover(side: SideReport) -> Markdown:
     if not side.rows_only or not side.is_silver:
         return Markdown("")
     return fill(
-        "{rows:,} rows that only silver has would stay there after a promotion: a load never deletes. See docs/variants.md.",
+        "{rows:,} rows that only silver has go after a promotion, when their items are read again.",
         rows=side.rows_only,
     )
 

@@ -1,7 +1,7 @@
 """Variants side by side with silver: load one into tables of its own in `silver_experiments`, list what is there, drop it.
 
 From the same bronze, with the same loader; gold does not read it, and the ledger does not hear of it. The tables of a variant hold
-what one version of its code makes: a run with newer code empties them first, for a load never deletes. They are made like
+what one version of its code makes: a run with newer code empties them first. They are made like
 silver's by the run that fills them and not by a migration, since experiments come and go, and no release rests on one.
 """
 
