@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from hashlib import sha256
+from math import ceil
 from pathlib import Path
 from secrets import token_hex
 
@@ -34,7 +35,7 @@ from medallion_defs.bronze.folder import Entry, SourceFolder, current_entry, exi
 from medallion_defs.bronze.recovery import INTENT_FILE, find_strays, recover, remove_leftover, replace_index
 from medallion_defs.bronze.removal import forget_subject, remove_items
 from medallion_defs.bronze.store import ForgottenItemError, NewArtifact, NewItem, Problem, Publication, Removal
-from medallion_defs.bronze.verify import describe_strays, verify_items
+from medallion_defs.bronze.verify import describe_strays, index_directory, verify_entries, verify_items
 from medallion_defs.core.errors import TerminalError
 from medallion_defs.ops.item import ITEM_FILE, STAGING_FOLDER, Artifact, BronzeItem, content_sha256, encode_item
 from medallion_defs.ops.tombstone import Tombstone, forgotten_directory
@@ -111,6 +112,15 @@ class LocalStore:
             names, lines, strays = list_names(folder.fd), list(index.read_lines(folder.fd)), find_strays(folder.staging_fd)
         yield from describe_strays(source_type, strays)
         yield from verify_items(self.root, source_type, names, lines)
+
+    def verify_slice(self, source_type: str, after: str, share: float) -> Iterator[tuple[str, list[Problem]]]:
+        """Yield, in order of names, the next items after the directory `after`, with what is wrong with each: `share` of all, at least one."""
+        with self._locked(source_type) as folder, disk_errors(folder.path):
+            names = sorted(item_directories(folder.fd))
+            wanted = [name for name in names if name > after][: max(1, ceil(len(names) * share))]
+            chosen = set(wanted)
+            lines = [line for line in index.read_lines(folder.fd) if index_directory(line) in chosen]
+        return verify_entries(self.root, source_type, wanted, lines)
 
     @contextmanager
     def _locked(self, source_type: str) -> Iterator[SourceFolder]:

@@ -54,6 +54,30 @@ def describe_strays(source_type: str, names: Sequence[str]) -> Iterator[Problem]
             yield Problem("extra", path, f"{path} was not put there by Medallion.", _REMOVE)
 
 
+def index_directory(line: bytes) -> str | None:
+    """Return the directory that a line of the index is about; None for a broken line, which 'bronze verify' tells of."""
+    try:
+        return facts_of(decode_line(line)).directory
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def verify_entries(root: str, source_type: str, names: Sequence[str], lines: Sequence[bytes]) -> Iterator[tuple[str, list[Problem]]]:
+    """Yield each of `names`, directories of one source type, with what is wrong with it; `lines` are those of the index about them."""
+    indexed, _ = _read_index(source_type, lines)
+    path = f"{root}/{source_type}"
+    with disk_errors(path):
+        fd = os.open(path, FOLDER)
+        try:
+            for name in names:
+                try:
+                    yield name, list(_verify_entry(fd, source_type, name, indexed.pop(name, None)))
+                except FileNotFoundError:
+                    yield name, [_problem("missing", f"{source_type}/{name}", "went while it was verified", _RESTORE)]
+        finally:
+            os.close(fd)
+
+
 def _problem(kind: ProblemKind, path: str, what: str, remedy: str) -> Problem:
     return Problem(kind, path, f"{path} {what}.", remedy.format(path.partition("/")[0]))
 

@@ -24,6 +24,7 @@ from medallion_defs.ops.lateness import LAYERS, Finding, SourceFacts, Verdict, j
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.ops.ledger_values import LedgerFilter
 from medallion_defs.ops.lineage import EXAMPLES, ItemTrace, LineageSpec, Trace, trace_bronze, trace_gold, trace_silver
+from medallion_defs.ops.verifications import read_verifications
 from medallion_defs.silver.variants import MisconfiguredContent
 from medallion_defs.stack.contents import find_broken
 from medallion_defs.stack.databases import database_at_hand
@@ -64,6 +65,7 @@ def status(as_json: AsJson = False) -> None:
         counts = ledger.count_by_status()
         facts = read_source_facts(connection, content_names("medallion_defs.sources"))
         findings = [*_broken_content(settings), *_judge(facts, read_verdicts(connection), settings, now), *_outdated(connection, settings)]
+        findings += [found for one in read_verifications(connection) if (found := one.judge())]
         troubled = ledger.list_rows(LedgerFilter(statuses=("dead", "retrying", "refused")), limit=20).rows
     if as_json:
         typer.echo(msgspec.json.encode({"counts": counts, "sources": facts, "findings": findings, "troubled": troubled}).decode())

@@ -97,6 +97,12 @@ class RetentionSettings(Section):
     )
 
 
+class VerifySettings(Section):
+    """How often all of bronze is hashed again, to find what a disk or a person has changed."""
+
+    every_days: Count | None = Field(30, description="All of bronze is hashed once in so many days, a slice a night. Empty: never.")
+
+
 class SourceSettings(Section):
     """How one source runs. Every field can be set under `sources.<name>` in `medallion.yaml`."""
 

@@ -32,6 +32,7 @@ from medallion_defs.core.sections import (
     RetentionSettings,
     SourceSettings,
     TaskSettings,
+    VerifySettings,
     invalid_pages,
     missing_folders,
     note_invalid_pages,
@@ -54,6 +55,7 @@ class Settings(BaseSettings):
     sources: dict[str, Annotated[SourceSettings, WrapValidator(note_invalid_source)]] = Field(default_factory=dict)
     gold: GoldSettings = GoldSettings()
     retention: RetentionSettings = RetentionSettings()
+    verify: VerifySettings = VerifySettings()
     tasks: dict[str, TaskSettings] = Field(default_factory=dict)
     alerts: AlertSettings = AlertSettings()
     openlineage: OpenLineageSettings = OpenLineageSettings()

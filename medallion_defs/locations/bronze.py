@@ -8,6 +8,7 @@ from medallion_defs.bronze.contract import LandingFetch
 from medallion_defs.bronze.lateness import look_at_landing
 from medallion_defs.bronze.openlineage import build_openlineage
 from medallion_defs.bronze.retention_job import build_bronze_retention
+from medallion_defs.bronze.verify_job import build_verify
 from medallion_defs.core.content import load_content, recipe_names
 from medallion_defs.genai.exchange import build_exchange
 from medallion_defs.ops.base import base_definitions
@@ -33,6 +34,7 @@ def _landing_names() -> list[str]:
 defs = dg.Definitions.merge(
     base_definitions(),
     build_bronze_retention(),
+    build_verify([content.source.name for content in _contents()]),
     *(build_bronze(content) for content in _contents()),
     build_exchange(),
     build_watch("bronze", "medallion_bronze", look_at_landing(_landing_names())),

@@ -161,6 +161,17 @@ Index(
     postgresql_where=text("bronze_path IS NOT NULL"),
 )  # fmt: skip
 
+VERIFICATIONS = Table(
+    "verifications",
+    METADATA,
+    Column("source_type", Text, primary_key=True, comment="folder below data/bronze"),
+    Column("after", Text(collation="C"), nullable=False, comment="last directory that the pass under way has hashed; empty: it begins"),
+    Column("problems", JSONB, nullable=False, comment="{directory: [sentence]} of what was not as it was published when last hashed"),
+    Column("sliced_at", DateTime(timezone=True), comment="when the last slice was done"),
+    Column("passed_at", DateTime(timezone=True), comment="when all items had been hashed once more"),
+    schema="ops",
+)
+
 VERDICTS = Table(
     "verdicts",
     METADATA,
