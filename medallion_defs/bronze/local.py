@@ -114,7 +114,10 @@ class LocalStore:
         yield from verify_items(self.root, source_type, names, lines)
 
     def verify_slice(self, source_type: str, after: str, share: float) -> Iterator[tuple[str, list[Problem]]]:
-        """Yield, in order of names, the next items after the directory `after`, with what is wrong with each: `share` of all, at least one."""
+        """Yield, in order of names, the next items after the directory `after`, with what is wrong with each.
+
+        As many as `share` of all items are, and at least one where there is one.
+        """
         with self._locked(source_type) as folder, disk_errors(folder.path):
             names = sorted(item_directories(folder.fd))
             wanted = [name for name in names if name > after][: max(1, ceil(len(names) * share))]

@@ -15,6 +15,7 @@ from medallion_defs.bronze.local import LocalStore
 from medallion_defs.core import clock, db
 from medallion_defs.core.markdown import escape
 from medallion_defs.core.settings import Settings
+from medallion_defs.ops.item import INDEX_FILE
 from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG
 from medallion_defs.ops.verifications import Verification, read_verification, save_verification
@@ -43,8 +44,9 @@ def verify_slice(settings: Settings, source_type: str, every_days: int, now: dat
             if items % _COMMIT_ITEMS == 0:
                 save_verification(connection, known)
         known = msgspec.structs.replace(known, sliced_at=now)
-        if next(_look(store, source_type, known.after, 0), None) is None:
-            known = _passed(known, set(_directories(settings, source_type)), now)
+        present = _directories(settings, source_type)
+        if not any(name > known.after for name in present):
+            known = _passed(known, present, now)
         save_verification(connection, known)
     return Slice(items, known)
 
@@ -133,5 +135,6 @@ def _passed(known: Verification, present: set[str], now: datetime) -> Verificati
     return msgspec.structs.replace(known, after="", problems=problems, passed_at=now)
 
 
-def _directories(settings: Settings, source_type: str) -> list[str]:
-    return [entry.name for entry in (settings.bronze_path / source_type).iterdir()]
+def _directories(settings: Settings, source_type: str) -> set[str]:
+    names = {entry.name for entry in (settings.bronze_path / source_type).iterdir()}
+    return {name for name in names if name != INDEX_FILE and not name.startswith(".")}

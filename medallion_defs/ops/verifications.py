@@ -36,7 +36,8 @@ class Verification(msgspec.Struct, frozen=True):
         more = f" And {len(sentences) - _SHOWN} more." if len(sentences) > _SHOWN else ""
         return Finding(
             "failed",
-            f"{self.source_type}: {len(self.problems)} items in bronze are not as they were published. {' '.join(sentences[:_SHOWN])}{more} "
+            f"{self.source_type}: {len(self.problems)} items in bronze are not as they were published. "
+            f"{' '.join(sentences[:_SHOWN])}{more} "
             f"'medallion bronze verify {self.source_type}' names all, with what to do.",
         )
 
