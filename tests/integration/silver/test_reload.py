@@ -118,7 +118,7 @@ FILES = st.dictionaries(
 )
 
 
-@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     files=FILES, recipes=st.lists(st.integers(0, 3), min_size=1, max_size=3), seed=st.integers(0, 2**16), most=st.sampled_from([1, 2, 100])
 )
