@@ -18,6 +18,7 @@ from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings, load_settings
 from medallion_defs.labeling import runner
 from medallion_defs.labeling.engine import housekeeping as upkeep
+from medallion_defs.labeling.engine import leftovers
 from medallion_defs.labeling.engine import metrics as figures
 from medallion_defs.labeling.engine.plan import PlanReport, RedoExtent, Requeuable
 from medallion_defs.labeling.engine.reading import Status, TaskFilter, TaskRow
@@ -230,6 +231,28 @@ def housekeeping(
     typer.echo(f"{compacted.events:,} events of {compacted.batches:,} batches folded into totals")
     if reconcile:
         typer.echo("The next plan of each task reads all of its subjects again.")
+
+
+@app.command()
+def repair(
+    purge: Annotated[bool, typer.Option("--purge", help="Remove the rows that are listed, with their events.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List tasks that nothing will come of: without a result, and their prompt is retired, or their task or subject is gone."""
+    with _engine() as (settings, tasks):
+        found = leftovers.find_leftovers(settings, tasks)
+        removed = leftovers.purge(settings, found) if purge else None
+    listed = leftovers.describe(found)
+    if as_json:
+        print_json({"left_over": listed, "purged": removed})
+        return
+    print_table(
+        ("task", "why", "tasks", "such as"), [[one.task_key, one.reason, one.tasks, ", ".join(map(str, one.examples))] for one in listed]
+    )
+    if removed:
+        typer.echo(f"{removed.tasks:,} tasks and {removed.events:,} events removed.")
+    else:
+        typer.echo("Nothing was changed; --purge removes them." if listed else "Nothing is left over.")
 
 
 @app.command()

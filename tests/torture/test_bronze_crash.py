@@ -30,7 +30,7 @@ from medallion_defs.core.sections import LandingSettings
 from medallion_defs.ops.item import BronzeItem, decode_item
 from tests.folders import fresh_folder
 
-NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SOURCE = Source(name="events", title="", description="", domain="fleet", artifact_type="events", owners=())
 CALLS = (
     "open", "close", "read", "write", "mkdir", "rename", "replace", "link", "unlink", "rmdir", "chmod", "stat", "fstat", "lstat", "scandir",

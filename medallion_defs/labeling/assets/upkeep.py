@@ -12,11 +12,17 @@ from pydantic import Field
 from medallion_defs.core import clock, db
 from medallion_defs.core.settings import Settings
 from medallion_defs.genai.outbox import remove_leftovers
-from medallion_defs.labeling.engine import housekeeping
+from medallion_defs.labeling.engine import housekeeping, leftovers
 from medallion_defs.labeling.registry import Task, find_task
 from medallion_defs.ops.dagster_asset import plain_failures, require_at_least
 from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG
+
+
+class RepairConfig(dg.Config):
+    """What happens to rows that nothing will come of."""
+
+    purge: bool = Field(False, description="Remove tasks without a result whose prompt is retired, or whose task or subject is gone.")
 
 
 class CompactConfig(dg.Config):
@@ -41,9 +47,17 @@ def build_upkeep(tasks: Mapping[str, Task]) -> dg.Definitions:
     """Return the jobs and their schedules. Touches neither disk nor database."""
 
     @dg.op(required_resource_keys={"settings"})
-    def repair_tasks(context: dg.OpExecutionContext) -> None:
-        done = housekeeping.repair(context.resources.settings)
-        _tell(context, orphans=done.orphans, lost_results=done.lost_results, stray_events=done.stray_events, leases=done.expired_leases)
+    def repair_tasks(context: dg.OpExecutionContext, config: RepairConfig) -> None:
+        settings: Settings = context.resources.settings
+        done = housekeeping.repair(settings)
+        found = leftovers.find_leftovers(settings, tasks)
+        for left in leftovers.describe(found):
+            context.log.info(f"{left.tasks:,} of {left.task_key} are left over, {left.reason}: {', '.join(map(str, left.examples))}")
+        purged = leftovers.purge(settings, found) if config.purge else leftovers.Purged(0, 0)
+        _tell(
+            context, orphans=done.orphans, lost_results=done.lost_results, stray_events=done.stray_events, leases=done.expired_leases,
+            left_over=sum(map(len, found.values())), purged=purged.tasks,
+        )  # fmt: skip
 
     @dg.op(required_resource_keys={"settings"})
     def compact_tasks(context: dg.OpExecutionContext, config: CompactConfig) -> None:

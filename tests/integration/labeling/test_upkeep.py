@@ -13,7 +13,7 @@ from medallion_defs.core.errors import ConfigurationError, TerminalError
 from medallion_defs.core.settings import Settings
 from medallion_defs.labeling import runner
 from medallion_defs.labeling.contract import ProcessingResult, TaskContext, WorkItem
-from medallion_defs.labeling.engine import housekeeping, metrics
+from medallion_defs.labeling.engine import housekeeping, leftovers, metrics
 from medallion_defs.labeling.engine.outcomes import InvalidOutputError
 from medallion_defs.labeling.labels import verdicts
 from medallion_defs.ops.scope import Scope
@@ -205,3 +205,37 @@ def test_gold_writes_the_tables_of_the_tasks_and_no_other_silver_table(notes: ps
         query = "SELECT has_table_privilege(%s, 'INSERT') AND has_table_privilege(%s, 'UPDATE') AND has_table_privilege(%s, 'DELETE')"
         assert notes.execute(query, (f"silver.tasks_{table}",) * 3).fetchall() == [(is_allowed,)]
     assert notes.execute("SELECT has_table_privilege('silver.rejected_rows', 'INSERT')").fetchall() == [(False,)]
+
+
+def test_what_nothing_will_come_of_is_listed_and_removed_on_request_only(notes: psycopg.Connection, settings: Settings) -> None:
+    put_notes(notes, "hello", "terminal", "terminal too", "terminal three")
+    runner.run(settings, shout_task())
+    tasks = {"note.shout": shout_task()}
+    assert leftovers.find_leftovers(settings, tasks) == {}, "a failure is no leftover while its subject and prompt are there"
+    notes.execute("DELETE FROM silver.notes WHERE note_key IN ('n0', 'n1')")
+    notes.execute(
+        "INSERT INTO silver.tasks_status (task_id, task_key, batch_id, attempt, event, worker)"
+        " VALUES (%s, 'note.old', 1, 1, 'attempt', 'w')",
+        (UUID(int=7),),
+    )
+    notes.commit()
+    found = leftovers.find_leftovers(settings, tasks)
+    assert {key: len(ids) for key, ids in found.items()} == {("note.old", "events of no task"): 1, ("note.shout", "subject gone"): 1}
+    assert {key: len(ids) for key, ids in leftovers.find_leftovers(settings, {}).items()} == {
+        ("note.old", "events of no task"): 1, ("note.shout", "task gone"): 3,
+    }  # fmt: skip
+    before = notes.execute("SELECT count(*) FROM silver.tasks_todo").fetchone()
+    notes.commit()
+    assert before == (4,)
+    assert leftovers.purge(settings, found).tasks == 1
+    assert {row.subject_key for row in runner.list_tasks(settings)} == {"n0", "n2", "n3"}, "what has a result stays"
+    assert leftovers.find_leftovers(settings, tasks) == {}
+    notes.execute("UPDATE silver.tasks_prompts SET state = 'retired'")
+    notes.commit()
+    found = leftovers.find_leftovers(settings, tasks)
+    assert {key: len(ids) for key, ids in found.items()} == {("note.shout", "prompt retired"): 2}
+    assert leftovers.purge(settings, found).tasks == 2
+    assert outputs(notes, "note.shout") == {"n0": {"text": "HELLO", "length": 5}}
+    assert notes.execute("SELECT DISTINCT task_id = (SELECT task_id FROM silver.tasks_results) FROM silver.tasks_status").fetchall() == [
+        (True,)
+    ]

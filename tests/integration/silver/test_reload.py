@@ -8,6 +8,7 @@ from datetime import timedelta
 from hashlib import sha256
 
 import psycopg
+import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -118,7 +119,8 @@ FILES = st.dictionaries(
 )
 
 
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.timeout(900)
+@hypothesis_settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     files=FILES, recipes=st.lists(st.integers(0, 3), min_size=1, max_size=3), seed=st.integers(0, 2**16), most=st.sampled_from([1, 2, 100])
 )
