@@ -51,7 +51,7 @@ def _claim_waiting(settings: Settings, content: SilverContent) -> list[Batch]:
     if options.parallelism != "microbatch":
         return []  # each has a run of its own, which the sensor asks for
     with db.connect(settings, "medallion_silver") as connection:
-        return Ledger(connection).claim(name, options, content.code_version, clock.now())
+        return Ledger(connection).claim(name, options, content.code, clock.now())
 
 
 def load_unless_in_use(

@@ -72,7 +72,7 @@ def load_pending(settings: Settings, db: psycopg.Connection, content: SilverCont
     configured = settings.model_copy(update={"sources": {SOURCE: options}})
     while True:
         with db.transaction():
-            batches = Ledger(db).claim(SOURCE, options, content.code_version, clock.now())
+            batches = Ledger(db).claim(SOURCE, options, content.code, clock.now())
         db.commit()
         if not batches:
             return
@@ -159,7 +159,7 @@ def test_where_the_newest_file_stops_to_make_a_key_the_older_files_row_returns(s
     rejecting = content_of(6)  # (8 + 6) % 7 == 0
     requeue(db, items[2])
     with db.transaction():
-        [batch] = Ledger(db).claim(SOURCE, SourceSettings(), rejecting.code_version, clock.now())
+        [batch] = Ledger(db).claim(SOURCE, SourceSettings(), rejecting.code, clock.now())
     db.commit()
     configured = settings.model_copy(update={"sources": {SOURCE: SourceSettings(max_rejected_share=1.0)}})
     load_batch(configured, rejecting, batch.batch_id, "test")
@@ -189,7 +189,7 @@ def test_a_failed_retry_shows_its_own_rejects_and_counts(settings: Settings, db:
     for recipe, rejected in ((6, 1), (2, 1), (1, 0)):
         with db.transaction():
             Ledger(db).requeue(LedgerFilter(source_type=SOURCE), clock.now())
-            [batch] = Ledger(db).claim(SOURCE, options, content_of(recipe).code_version, clock.now())
+            [batch] = Ledger(db).claim(SOURCE, options, content_of(recipe).code, clock.now())
         db.commit()
         load_batch(configured, content_of(recipe), batch.batch_id, "test")
         [row] = db.execute("SELECT silver_rows_read, silver_rows_rejected, silver_rows_created, status FROM ops.file_ingestions").fetchall()
