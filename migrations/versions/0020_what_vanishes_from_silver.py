@@ -7,8 +7,8 @@ is loaded again. An index finds the latest fetch of a source.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0019"
-down_revision = "0018"
+revision = "0020"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
