@@ -13,7 +13,7 @@ import msgspec
 
 from medallion_defs.bronze.local import LocalStore
 from medallion_defs.core import clock, db
-from medallion_defs.core.markdown import escape
+from medallion_defs.core.markdown import Markdown, escape
 from medallion_defs.core.settings import Settings
 from medallion_defs.ops.item import INDEX_FILE
 from medallion_defs.ops.manifest import as_metadata
@@ -95,27 +95,37 @@ def _build_check(name: str) -> dg.AssetChecksDefinition:
     )  # fmt: skip
     def as_published(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with db.connect(context.resources.settings, "medallion_bronze") as connection:
-            found = _evaluation(read_verification(connection, name))
-        return dg.AssetCheckResult(passed=found.passed, severity=found.severity, description=found.description, metadata=found.metadata)
+            found = read_verification(connection, name)
+        return dg.AssetCheckResult(
+            passed=found.judge() is None, severity=dg.AssetCheckSeverity.ERROR, description=_describe(found), metadata=_facts(found)
+        )
 
     return as_published
 
 
 def _evaluation(verification: Verification) -> dg.AssetCheckEvaluation:
-    finding = verification.judge()
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey(["bronze", verification.source_type]),
         check_name=AS_PUBLISHED,
-        passed=finding is None,
+        passed=verification.judge() is None,
         severity=dg.AssetCheckSeverity.ERROR,
-        # A sentence may hold the name of a file, and the page renders a description.
-        description=escape(finding.sentence if finding else "what was hashed again is as it was published"),
-        metadata={
-            "items_changed": len(verification.problems),
-            "last_slice": str(verification.sliced_at or "never"),
-            "last_whole_pass": str(verification.passed_at or "never"),
-        },
+        description=_describe(verification),
+        metadata=_facts(verification),
     )
+
+
+def _describe(verification: Verification) -> Markdown:
+    # A sentence may hold the name of a file, and the page renders a description.
+    finding = verification.judge()
+    return escape(finding.sentence if finding else "what was hashed again is as it was published")
+
+
+def _facts(verification: Verification) -> dict[str, int | str]:
+    return {
+        "items_changed": len(verification.problems),
+        "last_slice": str(verification.sliced_at or "never"),
+        "last_whole_pass": str(verification.passed_at or "never"),
+    }
 
 
 def _look(store: LocalStore, source_type: str, after: str, share: float) -> Iterator[tuple[str, list[str]]]:

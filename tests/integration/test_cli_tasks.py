@@ -52,7 +52,7 @@ def test_an_article_goes_through_the_three_steps_to_gold_and_is_traced_back_to_i
     assert (planned["planned"], len(planned["batch_ids"])) == (1, 1)
     batch = str(planned["batch_ids"][0])
     assert answer("tasks", "process", "--task", TASK, "--batch-id", batch)["events"] == {"succeeded": 1}
-    assert "nothing was done" in good("tasks", "process", "--task", TASK, "--batch-id", batch)
+    assert "nothing was done" in good("tasks", "process", "--task", TASK, "--batch_id", batch), "both spellings"
     assert answer("tasks", "consolidate", "--task", TASK)["counts"]["results_created"] == 1
     assert "1 new tasks" in good("tasks", "run", "--task", TASK)
     assert "There is no batch to process." in good("tasks", "process", "--task", TASK)

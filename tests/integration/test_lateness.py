@@ -162,12 +162,9 @@ def test_gold_is_late_when_silver_rows_wait_for_it_on_either_side(
 def test_the_check_can_be_asked_by_hand_and_is_a_step_of_every_run(
     settings: Settings, instance: dg.DagsterInstance, defs: dg.Definitions, key: list[str]
 ) -> None:
-    [check] = [
-        one
-        for one in defs.asset_checks or ()
-        if isinstance(one, dg.AssetChecksDefinition) and dg.AssetKey(key) in one.keys_by_input_name.values()
-    ]
-    asked = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey(key), "on_time"))
+    on_time = dg.AssetCheckKey(dg.AssetKey(key), "on_time")
+    [check] = [one for one in defs.asset_checks or () if isinstance(one, dg.AssetChecksDefinition) and on_time in one.check_keys]
+    asked = dg.AssetSelection.checks(on_time)
     result = dg.materialize([check], selection=asked, instance=instance, resources={"settings": settings}, raise_on_error=False)
     assert [(one.check_name, one.passed) for one in result.get_asset_check_evaluations()] == [("on_time", True)]
     job = defs.resolve_job_def("_".join(key))

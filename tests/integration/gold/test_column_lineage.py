@@ -8,8 +8,9 @@ from psycopg import sql
 from medallion_defs.core.content import load_content
 from medallion_defs.core.settings import Settings
 from medallion_defs.gold.contract import Enrichment
-from medallion_defs.locations import gold
-from tests.integration.dagster_assets import materialize
+from medallion_defs.locations import bronze, gold
+from tests.integration.commands import load_pending
+from tests.integration.dagster_assets import drop, materialize
 
 ENRICHMENTS: dict[str, Enrichment] = {
     name: module.ENRICHMENT for name, module in load_content("medallion_defs.enrichments", "enrichment").items()
@@ -21,6 +22,16 @@ SILVER = {module.TABLE.name: module.TABLE for module in load_content("medallion_
 def test_the_materialization_names_the_silver_columns_of_every_gold_column(
     name: str, settings: Settings, instance: dg.DagsterInstance
 ) -> None:
+    drop(settings, "companies", "c.csv", b"company_id,name\nC1,First\n")
+    drop(
+        settings,
+        "driver_events",
+        "e.jsonl",
+        b'{"event_id":"e1","company_id":"C1","event_at":"2026-11-01T10:00:00Z","event_type":"position"}\n',
+    )
+    for source in ("companies", "driver_events"):
+        assert materialize(bronze.defs, ["bronze", source], settings, instance).success
+    load_pending(settings)
     result = materialize(gold.defs, ["gold", name], settings, instance)
     [materialization] = [event.materialization for event in result.get_asset_materialization_events()]
     lineage = materialization.metadata["dagster/column_lineage"].value

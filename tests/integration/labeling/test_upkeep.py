@@ -94,9 +94,9 @@ def test_a_backfill_keeps_the_old_result_until_the_new_one_is_there(notes: psyco
     put_notes(notes, "hello", "world")
     runner.run(settings, shout_task())
     before = clock.now() + timedelta(minutes=1)
-    assert runner.backfill(settings, shout_task(), Scope(current_code=CodeVersions((), "v1")), before) == 0
-    assert runner.backfill(settings, shout_task(), Scope(since=before), before) == 0
-    assert runner.backfill(settings, shout_task(), Scope(current_code=CodeVersions((), "v2")), before) == 2
+    assert runner.backfill(settings, shout_task(), Scope(current_code=CodeVersions((), "v1")), before).tasks == 0
+    assert runner.backfill(settings, shout_task(), Scope(since=before), before).tasks == 0
+    assert runner.backfill(settings, shout_task(), Scope(current_code=CodeVersions((), "v2")), before).tasks == 2
     assert outputs(notes)["n0"]["text"] == "HELLO"
     changed = shout_task(louder, code_version="v2")
     report = runner.run(settings, changed)
@@ -112,7 +112,7 @@ def test_the_same_answer_again_moves_no_result(notes: psycopg.Connection, settin
     positions = notes.execute("SELECT change_seq FROM silver.tasks_results").fetchall()
     notes.commit()
     file_id = runner.list_tasks(settings)[0].file_id
-    assert runner.backfill(settings, shout_task(), Scope(file_ids=(file_id,)), clock.now() + timedelta(minutes=1)) == 1
+    assert runner.backfill(settings, shout_task(), Scope(file_ids=(file_id,)), clock.now() + timedelta(minutes=1)).tasks == 1
     report = runner.run(settings, shout_task())
     assert (report.events, report.consolidated.counts.results_updated) == ({"succeeded": 1}, 0)
     assert notes.execute("SELECT change_seq FROM silver.tasks_results").fetchall() == positions
