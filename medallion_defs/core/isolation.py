@@ -30,7 +30,7 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.01, 1.0
-_TRACE_WITHIN = 0.5
+_TRACE_WITHIN = 5.0
 _FRAME = re.compile(r'File "(.+)", line (\d+) in (.+)')
 
 
@@ -148,16 +148,21 @@ class _Watch:
                     return said
                 said += chunk
             elif self.note.seconds > self.item_seconds and not self.is_overdue:
-                self.is_overdue, self.place = True, self._ask_where()
-                self.kill()
+                self.is_overdue = True
+                self._end_with_a_trace(poll)
+                self.place = self._traced()
 
-    def _ask_where(self) -> str:
-        """Return where the child hangs. A handler in C answers, also where the interpreter does not."""
+    def _end_with_a_trace(self, poll: select.poll) -> None:
+        """End the child, which says where it hangs. A handler in C does both, also where the interpreter does not react.
+
+        It must not come back from the handler: a signal cuts `sleep()` and its like short, and the item would go on with that.
+        """
         os.kill(self.pid, signal.SIGUSR1)
-        deadline, frames = time.monotonic() + _TRACE_WITHIN, list[str]()
-        while not frames and time.monotonic() < deadline:
-            time.sleep(0.05)
-            frames = os.pread(self.trace.fileno(), 65_536, 0).decode("utf-8", "replace").splitlines()
+        poll.poll(1000 * _TRACE_WITHIN)
+        self.kill()
+
+    def _traced(self) -> str:
+        frames = os.pread(self.trace.fileno(), 65_536, 0).decode("utf-8", "replace").splitlines()
         found = [(match[1], int(match[2]), match[3]) for frame in frames if (match := _FRAME.search(frame))]
         return find_place(list(reversed(found)))
 
@@ -212,8 +217,10 @@ def _pickled(error: Exception) -> bytes:
 def _prepare_child(parent: int, trace: IO[bytes]) -> None:
     for number in _STOPS:
         signal.signal(number, signal.SIG_IGN)  # who stops a run stops the parent; the parent kills us
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
-    faulthandler.register(signal.SIGUSR1, file=trace, all_threads=False)
+    faulthandler.unregister(signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    faulthandler.register(signal.SIGUSR1, file=trace, all_threads=False, chain=True)  # then the default: the end
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOPS, signal.SIGUSR1))
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died in between
