@@ -17,7 +17,7 @@ from secrets import token_hex
 import msgspec
 
 from medallion_defs.bronze import index
-from medallion_defs.bronze.disk import CREATE, READ_ONLY_FOLDER, list_names, read_file, sync_file, write_all
+from medallion_defs.bronze.disk import CREATE, READ_ONLY_FOLDER, disk_errors, list_names, read_file, sync_file, write_all
 from medallion_defs.bronze.folder import SourceFolder
 from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, STAGING_FOLDER, BronzeItem, decode_item
 
@@ -76,21 +76,29 @@ def _is_folder(name: str, fd: int) -> bool:
 
 @dataclass(frozen=True)
 class _Intent:
-    """What a group meant to append: lines with their items. Not `is_whole`: something in it cannot be read, so its folder is kept."""
+    """What a group meant to append: lines with their items. Not `is_whole`: something in it is garbage, so its folder is kept."""
 
     items: list[tuple[bytes, BronzeItem]]
     is_whole: bool = True
 
 
 def _read_intent(folder: SourceFolder, name: str) -> _Intent:
-    """Return the intent of a group; an empty one when it died before it wrote its lines down whole."""
-    try:
-        text = read_file(f"{name}/{INTENT_FILE}", folder.staging_fd)
-    except FileNotFoundError:
-        return _Intent([])
-    except OSError as error:
-        _LOG.warning("The intent %s in staging of %s cannot be read: %s", name, folder.source_type, error)
-        return _Intent([], is_whole=False)
+    """Return the intent of a group; an empty one when it died before it wrote its lines down whole.
+
+    Raises:
+        MedallionError: the disk did not give it. It may name published items, so nothing of the group may be removed or set aside:
+            the next publisher tries again.
+    """
+    path = f"{name}/{INTENT_FILE}"
+    with disk_errors(f"{STAGING_FOLDER}/{folder.source_type}/{path}"):
+        try:
+            mode = os.stat(path, dir_fd=folder.staging_fd, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            return _Intent([])
+        if not stat.S_ISREG(mode):
+            _LOG.warning("The intent %s in staging of %s is not a regular file.", name, folder.source_type)
+            return _Intent([], is_whole=False)
+        text = read_file(path, folder.staging_fd)
     items, is_whole = [], True
     for line in (line for line in text.splitlines(keepends=True) if line.endswith(b"\n")):
         try:

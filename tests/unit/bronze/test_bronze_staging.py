@@ -1,12 +1,15 @@
 """What lies in staging and was not put there by a publisher neither stops the source nor is lost, and verify tells of it."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from medallion_defs.bronze import recovery
 from medallion_defs.bronze.local import LocalStore
+from medallion_defs.core.errors import TransientError
 from tests.unit.bronze.conftest import Publish
 
 PLACE = "0123456789abcdef"
@@ -82,8 +85,37 @@ def test_a_broken_line_of_an_intent_costs_no_other_item_and_its_folder_is_kept(
     assert (bronze / problem.path / "lines.jsonl").exists()
 
 
-def test_an_intent_that_is_a_folder_stops_nothing(store: LocalStore, publish: Publish, bronze: Path) -> None:
+@pytest.mark.parametrize("plant", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/etc/hostname")])
+def test_an_intent_that_is_not_a_regular_file_stops_nothing(
+    store: LocalStore, publish: Publish, bronze: Path, plant: Callable[[Path], None]
+) -> None:
     publish(("a", b"1"))
-    (bronze / ".staging" / "events" / PLACE / "lines.jsonl").mkdir(parents=True)
+    place = bronze / ".staging" / "events" / PLACE
+    place.mkdir()
+    plant(place / "lines.jsonl")
     assert publish(("b", b"2"))[0].is_new
     assert [problem.path for problem in store.verify("events")] == [f".staging/events/{PLACE}.damaged"]
+
+
+def test_an_intent_that_the_disk_does_not_give_stops_the_publisher_and_is_finished_by_the_next_one(
+    store: LocalStore, publish: Publish, bronze: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(("a", b"1"))
+    index = bronze / "events" / "_index.jsonl"
+    line = index.read_bytes()
+    index.write_bytes(b"")  # as if the publisher had died before it appended its lines
+    place = bronze / ".staging" / "events" / PLACE
+    place.mkdir()
+    (place / "lines.jsonl").write_bytes(line)
+
+    def fail(path: str, folder_fd: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery, "read_file", fail)
+        with pytest.raises(TransientError, match=rf"\.staging/events/{PLACE}/lines\.jsonl: Input/output error.*The disk failed"):
+            publish(("b", b"2"))
+    assert (place / "lines.jsonl").read_bytes() == line
+    publish(("b", b"2"))
+    assert index.read_bytes().startswith(line)
+    assert list(store.verify("events")) == []
