@@ -112,9 +112,10 @@ def names(db: psycopg.Connection) -> dict[str, str]:
     return found
 
 
+# At least one record in each: a reader refuses a file of no bytes.
 FILES = st.dictionaries(
     st.sampled_from([f"f{number}" for number in range(5)]),
-    st.lists(st.tuples(st.integers(0, 9).map(lambda number: f"K{number}"), st.sampled_from(["a", "b"])), max_size=6),
+    st.lists(st.tuples(st.integers(0, 9).map(lambda number: f"K{number}"), st.sampled_from(["a", "b"])), min_size=1, max_size=6),
     min_size=2,
 )
 
