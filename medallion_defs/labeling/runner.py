@@ -23,6 +23,7 @@ from medallion_defs.genai.state import BudgetReachedError
 from medallion_defs.labeling.engine import leases, reading
 from medallion_defs.labeling.engine.batch import ClaimedBatch
 from medallion_defs.labeling.engine.consolidate import Consolidated, consolidate_task
+from medallion_defs.labeling.engine.interrupts import is_interrupt
 from medallion_defs.labeling.engine.plan import PlanReport, RedoExtent, Requeuable, count_redo, plan_task, redo, requeue_tasks
 from medallion_defs.labeling.engine.process import BatchRun
 from medallion_defs.labeling.engine.reading import TaskFilter, TaskLife, TaskRow
@@ -152,12 +153,15 @@ def _process(
 
 @contextmanager
 def _given_back_when_stopped(settings: Settings, lease: leases.Lease) -> Iterator[None]:
-    """Give the batch back, without a charge, when a signal or Dagster's interrupt ends the block."""
+    """Give the batch back, without a charge, when a signal, Dagster's interrupt or the end of the program ends the block.
+
+    What else ends it (a panic of a library in Rust) is a death like any other: the lease runs out, and the attempts count.
+    """
     try:
         yield
-    except Exception:
-        raise
-    except BaseException:
+    except BaseException as error:
+        if not (isinstance(error, SystemExit) or is_interrupt(error)):
+            raise
         # Over a connection of its own: the worker's may have been interrupted in the middle of a statement.
         with suppress(MedallionError, psycopg.Error), db.connect(settings, _ROLE, autocommit=True) as connection:
             leases.give_back_stopped(connection, lease)

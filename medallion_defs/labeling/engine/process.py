@@ -15,6 +15,7 @@ from uuid import UUID
 from medallion_defs.labeling.contract import ProcessingResult, Processor, TaskContext, WorkItem
 from medallion_defs.labeling.engine import leases
 from medallion_defs.labeling.engine.batch import BatchItem, ClaimedBatch
+from medallion_defs.labeling.engine.interrupts import is_interrupt
 from medallion_defs.labeling.engine.outcomes import (
     DuplicateResultError,
     Event,
@@ -115,7 +116,9 @@ def answer(processor: Processor, items: Sequence[WorkItem], context: TaskContext
     try:
         for result in processor(items, context) if items else ():
             yield from _judge(result, waiting, answered, outcomes)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a task's own code may raise anything; all of it becomes an event, and none is hidden
+    except BaseException as error:  # a task's own code may raise anything; all of it becomes an event, and none is hidden
+        if isinstance(error, GeneratorExit) or is_interrupt(error):
+            raise
         failure = error
     if failure and len(waiting) > 1:
         for item in waiting.values():

@@ -1,5 +1,8 @@
 """Two workers and one batch: who may write, and what a worker that was thought dead can still do."""
 
+import multiprocessing
+import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -82,17 +85,16 @@ def test_a_batch_that_was_left_is_taken_over_and_only_the_rest_is_done(notes: ps
     put_notes(notes, *(f"note {number}" for number in range(5)))
     [batch_id] = runner.plan(settings, shout_task()).batch_ids
 
-    class Died(BaseException):
-        pass
-
     def dies(items: Sequence[WorkItem], context: TaskContext) -> Iterator[ProcessingResult]:
         yield from shout(items[:2], context)
-        raise Died
+        os.kill(os.getpid(), signal.SIGKILL)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("medallion_defs.labeling.engine.process._CHUNK_EVENTS", 1)
-        with pytest.raises(Died):
-            runner.process(settings, shout_task(dies), batch_id)
+        worker = multiprocessing.get_context("fork").Process(target=runner.process, args=(settings, shout_task(dies), batch_id))
+        worker.start()
+        worker.join()
+    assert worker.exitcode == -signal.SIGKILL
     assert runner.plan(settings, shout_task()).batch_ids == (), "the dead worker's lease still runs"
     expire_leases(notes)
     report = runner.run(settings, shout_task())
