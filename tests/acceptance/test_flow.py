@@ -31,9 +31,9 @@ from medallion_defs.stack.running import RunningStack, running_stack
 from tests.conftest import ROOT, create_database
 from tests.folders import stack_folder
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1200)]
 
-SECONDS = 240.0
+SECONDS = 900.0
 
 
 @pytest.fixture(scope="module")

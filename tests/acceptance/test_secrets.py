@@ -15,9 +15,9 @@ from medallion_defs.stack.running import RunningStack, running_stack
 from tests.conftest import ROOT
 from tests.folders import stack_folder
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1200)]
 
-SECONDS = 240.0
+SECONDS = 900.0
 KEY, HOOK, LINEAGE = "planted-model-key-7d1c", "planted-hook-9a2e", "planted-lineage-key-5b3f"
 ENVIRONMENT = {
     "MEDALLION_GENAI__API_KEY": KEY,

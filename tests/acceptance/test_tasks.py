@@ -18,10 +18,10 @@ from tests.conftest import ROOT
 from tests.folders import stack_folder
 from tests.media_files import make_image, make_tone, make_video
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1200)]
 
 # A deadline, not a duration: it leaves room for a machine that has other things to do.
-SECONDS = 420.0
+SECONDS = 900.0
 PAGE = "<html lang='en'><head><title>{title}</title></head><body><article>{body}</article></body></html>"
 BODY = (
     "<p>After two years of work the old bridge over the harbour opens to traffic on Monday.</p>"

@@ -26,7 +26,7 @@ from medallion_defs.stack.state import StackState
 from tests.conftest import ROOT
 from tests.folders import stack_folder
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1200)]
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 CHILDREN = {"code-bronze", "code-silver", "code-gold", "daemon", "web"}
