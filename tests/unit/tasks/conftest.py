@@ -26,7 +26,7 @@ def run_task(tmp_path: Path) -> RunTask:
         folder = tmp_path / "derived" / name
         folder.mkdir(parents=True, exist_ok=True)
         subject = path.name if path else "text"
-        item = WorkItem(TASK_ID, spec.task_key, spec.media_type, UUID(int=2), "0" * 64, "silver.x", subject, 1, path, inputs or {})
+        item = WorkItem(TASK_ID, spec.task_key, spec.media_type, UUID(int=2), "0" * 64, "silver.x", subject, 1, path, inputs=inputs or {})
         result: ProcessingResult
         [result] = spec.processor([item], TaskContext({**profile.get("parameters", {}), **changes}, lambda task_id: folder))
         if result.output is not None:

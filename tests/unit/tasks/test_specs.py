@@ -18,7 +18,7 @@ MODEL_TASKS = [task for task in TASKS.values() if task.spec.model]
 def ask(task: Task, path: Path | None = None, **inputs: object) -> ModelRequest:
     assert task.spec.model is not None
     item = WorkItem(
-        UUID(int=1), task.task_key, task.spec.media_type, UUID(int=2), "0" * 64, "silver.x", "subject", 1, path, inputs
+        UUID(int=1), task.task_key, task.spec.media_type, UUID(int=2), "0" * 64, "silver.x", "subject", 1, path, inputs=inputs
     )  # fmt: skip
     return task.spec.model.build_request(item, "the prompt")
 
