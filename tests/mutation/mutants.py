@@ -1,9 +1,10 @@
 """Changes one place of the code at a time, and asks the tests whether they notice: `make mutants`.
 
 Cosmic Ray finds the places in Python files and makes the change; queries in `.sql` files are changed by the table below. A
-seeded sample is taken over all files of `targets.toml`. Each change is made in a copy of the checkout, and the tests that
-`targets.toml` names for the file are run there until one fails. A change that no test notices has **survived**: a test is
-missing, or the change has no effect, which `equivalent.toml` then says with the reason.
+seeded sample is taken over all files of `targets.toml`. The tests of a file are run without a change first: they must pass, and
+how long they take sets the limit. Each change is then made in a copy of the checkout, and the tests are run there until one fails.
+A change that no test notices has **survived**: a test is missing, or the change has no effect, which `equivalent.toml` then says
+with the reason.
 
 Runs in the environment of `requirements.txt`, and runs the tests with the project's own Python.
 """
@@ -12,9 +13,9 @@ import argparse
 import difflib
 import hashlib
 import os
-import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,8 +23,10 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -37,21 +40,28 @@ ROOT = HERE.parent.parent
 LEFT_OUT = re.compile(
     r"Bit(Or|And|Xor)|[LR]Shift|Pow|Mod|Decorator|NoOp|VariableReplacer|VariableInserter|ExceptionReplacer|(Eq|Lt|Gt|LtE|GtE)_Is(Not)?$"
 )
-ASSIGNMENT = re.compile(r"^\s*[a-z_]+ = [^=]*,?$")
 SWAPS = {
     "<=": "<", ">=": ">", "<": "<=", ">": ">=", "=": "<>", "<>": "=", "AND": "OR", "OR": "AND", "greatest": "least",
     "least": "greatest", "min": "max", "max": "min", "IS NULL": "IS NOT NULL", "IS NOT NULL": "IS NULL",
     "IS DISTINCT FROM": "IS NOT DISTINCT FROM", "NOT EXISTS": "EXISTS", "+": "-", "DESC": "ASC", " - ": " + ",
-    "SKIP LOCKED": "NOWAIT", "DO NOTHING": "DO SELECT",
+    "SKIP LOCKED": "NOWAIT",
 }  # fmt: skip
-TOKEN = re.compile("|".join(rf"\b{word}\b" if word[0].isalpha() else re.escape(word) for word in sorted(SWAPS, key=len, reverse=True)))
+# No part of `->>` or `=>`.
+TOKEN = re.compile(
+    "|".join(rf"\b{word}\b" if word[0].isalpha() else rf"(?<![-<>=!]){re.escape(word)}(?![<>=])" for word in sorted(SWAPS, key=len)[::-1])
+)
+# The = of an assignment and the AND of BETWEEN: a query that cannot be parsed says nothing of the tests.
+SPARED = re.compile(r"(?:^\s*|SET |, )(?:[a-z_]+|\(\{columns\}\)) = |BETWEEN .*? AND")
+# An unchanged run may take this much longer than it did at first before it is stopped: the machine may be busier by then.
+PATIENCE, GRACE_SECONDS = 4, 60
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: the file's path, how its text is changed, and the tests that should notice."""
+    """One change: the file's path, what distinguishes it there, how the text is changed, and the tests that should notice."""
 
     path: str
+    place: str
     change: Callable[[str], str]
     tests: tuple[str, ...]
 
@@ -63,6 +73,15 @@ class Mutant:
     def text(self) -> str:
         """The file after the change."""
         return self.change(self.source)
+
+    @property
+    def is_code(self) -> bool:
+        """Whether Python can read the text: Cosmic Ray takes the `*` in a list of parameters for an operator."""
+        if self.path.endswith(".py"):
+            with suppress(SyntaxError):
+                compile(self.text, self.path, "exec")
+                return True
+        return self.path.endswith(".sql")
 
     @property
     def diff(self) -> str:
@@ -85,7 +104,7 @@ def python_mutants(path: str, tests: tuple[str, ...]) -> Iterator[Mutant]:
             continue
         places = sum(len(list(operator_class().mutation_positions(node))) for node in nodes)
         for occurrence in range(places):
-            yield Mutant(path, partial(_apply, operator_class, occurrence), tests)
+            yield Mutant(path, f"{name} {occurrence}", partial(_apply, operator_class, occurrence), tests)
 
 
 def _apply(operator_class: type, occurrence: int, source: str) -> str:
@@ -95,10 +114,10 @@ def _apply(operator_class: type, occurrence: int, source: str) -> str:
 def sql_mutants(path: str, tests: tuple[str, ...]) -> Iterator[Mutant]:
     """Yield the changes of one operator of a query into another; comments stay."""
     at = 0
-    for line in (ROOT / path).read_text(encoding="utf-8").splitlines(keepends=True):
-        code = line.partition("--")[0]
-        for found in TOKEN.finditer("" if ASSIGNMENT.match(code) else code):
-            yield Mutant(path, partial(_replace, at + found.start(), at + found.end()), tests)
+    for number, line in enumerate((ROOT / path).read_text(encoding="utf-8").splitlines(keepends=True)):
+        code = SPARED.sub(lambda found: "_" * len(found[0]), line.partition("--")[0])
+        for found in TOKEN.finditer(code):
+            yield Mutant(path, f"{number}.{found.start()}", partial(_replace, at + found.start(), at + found.end()), tests)
         at += len(line)
 
 
@@ -106,15 +125,24 @@ def _replace(start: int, end: int, source: str) -> str:
     return source[:start] + SWAPS[source[start:end]] + source[end:]
 
 
-def all_mutants(only: str) -> list[Mutant]:
-    """Return the changes of all targets whose path contains `only`."""
-    targets = tomllib.loads((HERE / "targets.toml").read_text(encoding="utf-8"))["target"]
+def all_mutants() -> list[Mutant]:
+    """Return the changes of all targets."""
     found: list[Mutant] = []
-    for target in targets:
-        for path in filter(lambda path: only in path, target["files"]):
+    for target in tomllib.loads((HERE / "targets.toml").read_text(encoding="utf-8"))["target"]:
+        for path in target["files"]:
             make = sql_mutants if path.endswith(".sql") else python_mutants
             found += make(path, tuple(target["tests"]))
     return found
+
+
+def choose(candidates: list[Mutant], count: int, seed: int) -> list[Mutant]:
+    """Return a sample, grouped by tests. Each place has its own draw: what changes elsewhere leaves it in the sample or out of it."""
+
+    def draw(mutant: Mutant) -> bytes:
+        return hashlib.sha256(f"{seed} {mutant.path} {mutant.place}".encode()).digest()
+
+    drawn = (mutant for mutant in sorted(candidates, key=draw) if mutant.is_code)
+    return sorted(islice(drawn, count), key=lambda mutant: mutant.tests)
 
 
 def make_copy(folder: Path) -> Path:
@@ -137,8 +165,16 @@ class Copies:
         # Python believes a compiled file whose source has the same second and size: each change gets a second of its own.
         self._second = int(time.time())
 
-    def survives(self, mutant: Mutant, timeout: float) -> bool:
-        """Tell whether the mutant's tests pass with its change."""
+    def run(self, tests: tuple[str, ...], timeout: float) -> tuple[str, float]:
+        """Run tests as the code is; return how it ended, and the seconds."""
+        folder, start = self._free.get(), time.monotonic()
+        try:
+            return run_tests(folder, tests, timeout), time.monotonic() - start
+        finally:
+            self._free.put(folder)
+
+    def attempt(self, mutant: Mutant, timeout: float) -> str:
+        """Run the mutant's tests with its change; return how it ended."""
         folder = self._free.get()
         try:
             self._write(folder / mutant.path, mutant.text)
@@ -153,10 +189,10 @@ class Copies:
         os.utime(path, (self._second, self._second))
 
 
-def run_tests(folder: Path, tests: tuple[str, ...], timeout: float) -> bool:
-    """Run tests in a copy until one fails; whether all passed. Too long counts as a failure."""
+def run_tests(folder: Path, tests: tuple[str, ...], timeout: float) -> str:
+    """Run tests in a copy until one fails; return "passed", "failed" or "stopped" (after `timeout` seconds)."""
     command = [
-        str(ROOT / ".venv/bin/python"), "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "timeout=60", *tests,
+        str(ROOT / ".venv/bin/python"), "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "timeout=0", *tests,
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(folder)}
     shared = ROOT.parent / "shared" / "data"
@@ -165,37 +201,66 @@ def run_tests(folder: Path, tests: tuple[str, ...], timeout: float) -> bool:
         command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        return process.wait(timeout) == 0
+        return "failed" if process.wait(timeout) else "passed"
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 15)
+        _stop(process)
+        return "stopped"
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Interrupt, so that the tests stop the servers that they started; kill what does not listen."""
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        return False
 
 
-def run(count: int, seed: int, workers: int, minutes: float, only: str) -> int:
+def measure(copies: Copies, pool: ThreadPoolExecutor, suites: list[tuple[str, ...]]) -> dict[tuple[str, ...], float]:
+    """Run each list of tests without a change; return the seconds after which a run of it with one is stopped.
+
+    Raises:
+        SystemExit: tests fail as the code is, so they can say nothing of a change.
+    """
+    limits = {}
+    for tests, (ending, seconds) in zip(suites, pool.map(lambda tests: copies.run(tests, 1800), suites), strict=True):
+        if ending != "passed":
+            raise SystemExit(f"Without any change these tests have {ending}; run them by hand first: pytest {' '.join(tests)}")
+        limits[tests] = PATIENCE * seconds + GRACE_SECONDS
+        print(f"{seconds:4.0f} s without a change: {' '.join(tests)}", flush=True)
+    return limits
+
+
+def run(count: int, seed: int, workers: int, minutes: float, only: list[str]) -> int:
     """Try a sample, print what survived, and return the exit code: 1 below nine tenths killed."""
+    end, lived, stopped, done = time.monotonic() + minutes * 60, list[Mutant](), 0, 0
     equivalent = tomllib.loads((HERE / "equivalent.toml").read_text(encoding="utf-8"))
-    candidates = all_mutants(only)
-    sample = random.Random(seed).sample(candidates, min(count, len(candidates)))
+    candidates = all_mutants()
+    sample = [mutant for mutant in choose(candidates, count, seed) if not only or any(word in mutant.name for word in only)]
     tried = [mutant for mutant in sample if mutant.name not in equivalent]
-    end, lived, done = time.monotonic() + minutes * 60, list[Mutant](), 0
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as place:
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as place,
+        ThreadPoolExecutor(workers) as pool,
+    ):
         copies = Copies([make_copy(Path(place) / str(number)) for number in range(workers)])
+        limits = measure(copies, pool, list(dict.fromkeys(mutant.tests for mutant in tried)))
 
-        def attempt(mutant: Mutant) -> tuple[Mutant, bool | None]:
-            left = end - time.monotonic()
-            return mutant, copies.survives(mutant, min(left, 300)) if left > 0 else None
+        def attempt(mutant: Mutant) -> tuple[Mutant, str]:
+            return mutant, copies.attempt(mutant, limits[mutant.tests]) if time.monotonic() < end else "left out"
 
-        with ThreadPoolExecutor(workers) as pool:
-            for mutant, survived in pool.map(attempt, tried):
-                done += survived is not None
-                if survived:
-                    lived.append(mutant)
-                    print(f"\nSURVIVED {mutant.name}\n{mutant.diff}", flush=True)
-    killed = done - len(lived)
+        for mutant, ending in pool.map(attempt, tried):
+            done += ending != "left out"
+            stopped += ending == "stopped"
+            if ending == "passed":
+                lived.append(mutant)
+            if ending in ("passed", "stopped"):
+                print(f"\n{'SURVIVED' if ending == 'passed' else 'STOPPED'} {mutant.name}\n{mutant.diff}", flush=True)
+    killed, known, left = done - len(lived), len(sample) - len(tried), len(tried) - done
     print(
         f"\n{len(candidates)} places; seed {seed}; {done} of {len(sample)} tried, {killed} killed ({killed / max(done, 1):.1%}), "
-        f"{len(lived)} survived, {len(sample) - len(tried)} known to change nothing, {len(tried) - done} left out for lack of time"
+        f"{stopped} of them by taking {PATIENCE} times as long as unchanged code; {len(lived)} survived, {known} known to change nothing, "
+        f"{left} left out for lack of time"
     )
     return int(killed < 0.9 * done)
 
@@ -205,8 +270,8 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=300, help="changes to try (default 300)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=60, help="what is not tried by then is left out, and said")
-    parser.add_argument("--only", default="", help="only files whose path contains this")
+    parser.add_argument("--minutes", type=float, default=60, help="what is not begun by then is left out, and said")
+    parser.add_argument("--only", nargs="*", default=[], help="of the sample, only changes whose name (path:digest) contains one of these")
     options = parser.parse_args()
     return run(options.count, options.seed, options.workers, options.minutes, options.only)
 
