@@ -1,6 +1,8 @@
 """Small files of records that people reported as read wrong, and what must come of each: shared by the tests of reading and of loading."""
 
+from collections.abc import Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 
@@ -13,7 +15,7 @@ class Reported(NamedTuple):
     source: str
     columns: tuple[str, ...]
     rows: dict[int, tuple[Any, ...]]
-    rejects: dict[int, str] = {}
+    rejects: Mapping[int, str] = MappingProxyType({})
 
 
 _NAMED = ("name", "city", "quality_flags")
@@ -52,7 +54,5 @@ REPORTED = {
             )
         },
     ),
-    "list_in_array.json": Reported(
-        "driver_events", (), {1: ("e1",), 6: ("e2",)}, dict.fromkeys((2, 3, 4, 5), "invalid_value")
-    ),
+    "list_in_array.json": Reported("driver_events", (), {1: ("e1",), 6: ("e2",)}, dict.fromkeys((2, 3, 4, 5), "invalid_value")),
 }

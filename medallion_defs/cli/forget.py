@@ -22,7 +22,12 @@ from medallion_defs.core.errors import ConfigurationError, TerminalError
 from medallion_defs.core.settings import Settings, load_settings
 from medallion_defs.gold.contract import Enrichment
 from medallion_defs.gold.enrich_run import run_work
+from medallion_defs.labeling.contract import TaskSpec
 from medallion_defs.labeling.engine.removal import delete_derived, delete_failures, find_exchanges
+from medallion_defs.labeling.labels.build import TABLE as LABELS
+from medallion_defs.labeling.labels.build import refresh_labels
+from medallion_defs.labeling.labels.vanished import followed_tables
+from medallion_defs.labeling.registry import load_usable_tasks
 from medallion_defs.ops.cursors import vanished_name
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.forget import ForgetReport, Subject, Survey, describe_read_again, describe_rest, survey
@@ -91,7 +96,7 @@ def forget_subject(settings: Settings, subject: Subject, at: datetime) -> Forget
     erased["revisions in bronze"] = sum(tombstone.removed_at == at for tombstone in tombstones)
     erased |= _delete_other_gold(settings, ids)
     silver, again = _delete_silver(settings, ids)
-    erased |= silver | _follow(settings, _enrichments())
+    erased |= silver | {table: rows + erased.get(table, 0) for table, rows in _follow(settings).items()}
     _prune_vanished(settings)
     with db.connect(settings, "medallion_bronze") as connection:
         RemovalLedger(connection).finish_forgetting(subject.source, subject.external_id, at)
@@ -142,7 +147,7 @@ def withdraw_item(settings: Settings, row: DatasetIngestion, reason: str, at: da
         RemovalLedger(connection).withdraw(row.file_id, reason, at)
         references = [reference for reference in find_references(connection) if reference.qualified_name == _REJECTS]
         deleted |= delete_rows(connection, references, [row.file_id], ["silver"])
-    deleted |= _follow(settings, _enrichments())
+    deleted |= _follow(settings)
     return Withdrawal(row.file_id, str(row.bronze_path), reason, _without_zeros(deleted), tuple(describe_read_again(again)))
 
 
@@ -175,19 +180,21 @@ def _delete_silver(settings: Settings, file_ids: Sequence[UUID]) -> tuple[dict[s
     return failures | records | of_tasks | {table: rows + of_tasks.get(table, 0) for table, rows in of_items.items()}, again
 
 
-def _follow(settings: Settings, enrichments: Iterable[Enrichment]) -> dict[str, int]:
+def _follow(settings: Settings) -> dict[str, int]:
     """Bring gold in line with silver as it is now; return what went because its silver row did."""
     counts: dict[str, int] = {}
-    for enrichment in enrichments:
+    for enrichment in _enrichments():
         report = run_work(settings, enrichment, f"cli-{clock.now():%Y%m%dT%H%M%S}", None)
         counts[enrichment.qualified_name] = report.total("orphans")
         counts[f"{enrichment.qualified_name}, made again without its values"] = report.total("remade")
+    counts[LABELS] = refresh_labels(settings, _task_specs()).counts.deleted
     return counts
 
 
 def _prune_vanished(settings: Settings) -> None:
     """The keys of deleted rows may name the subject; what follows silver has followed by now."""
     followers = [(vanished_name(one.qualified_name, table), table) for one in _enrichments() for table in one.inputs]
+    followers += followed_tables(_task_specs())
     with db.connect(settings, "medallion_silver") as connection:
         prune_vanished(connection, followers)
 
@@ -266,6 +273,10 @@ def _find(settings: Settings, what: str) -> DatasetIngestion:
 
 def _enrichments() -> list[Enrichment]:
     return [module.ENRICHMENT for module in load_content("medallion_defs.enrichments", "enrichment", "ENRICHMENT").values()]
+
+
+def _task_specs() -> list[TaskSpec]:
+    return [task.spec for task in load_usable_tasks().values()]
 
 
 def _without_zeros(counts: dict[str, int]) -> dict[str, int]:

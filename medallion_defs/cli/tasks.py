@@ -260,9 +260,9 @@ def labels(
     everything: Annotated[bool, typer.Option("--all", help="Look at every input of every task, not at what is new.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring gold.media_labels up to date with answers, verdicts and promotions."""
-    with _engine() as (settings, _):
-        report = refresh_labels(settings, is_full=everything)
+    """Bring gold.media_labels up to date with answers, verdicts, promotions and deleted subjects."""
+    with _engine() as (settings, tasks):
+        report = refresh_labels(settings, [task.spec for task in tasks.values()], is_full=everything)
     if as_json:
         print_json(report)
         return

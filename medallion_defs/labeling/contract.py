@@ -4,6 +4,7 @@ Types only. How tasks are planned, processed and consolidated is in the modules 
 database, the disk or a model.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,6 +17,8 @@ from pydantic import BaseModel
 
 from medallion_defs.core.errors import MedallionError
 from medallion_defs.core.settings import Settings
+
+_TABLE = re.compile(r"\b(?:FROM|JOIN)\s+silver\.([a-z_]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,12 @@ class Subjects:
     name: str
     candidates: LiteralString
     inputs: LiteralString
+
+    @property
+    def tables(self) -> list[str]:
+        """The silver tables that the subjects are read from, those of the labeling engine left out."""
+        found = _TABLE.findall(self.candidates) + _TABLE.findall(self.inputs)
+        return sorted({table for table in found if not table.startswith("tasks_")})
 
 
 class WorkItem(msgspec.Struct, frozen=True):

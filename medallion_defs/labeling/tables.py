@@ -4,6 +4,7 @@
     tasks_status    append-only attempts and outcomes              tasks_history   one row per task: what was compacted away of them
     tasks_results   the canonical output of each task              tasks_prompts   the profiles a task is asked with
     tasks_markers   files written of accepted answers              tasks_verdicts  what a person said instead
+    tasks_withdrawn outputs whose subject is gone from silver
 
 The states are guarded by the CHECKs below; who moves what to where is in docs/labeling.md. Indexes on work are partial:
 what is done costs a plan or a claim nothing.
@@ -211,6 +212,26 @@ Index("tasks_results_change_seq_idx", TASKS_RESULTS.c.change_seq)
 Index("tasks_results_file_id_idx", TASKS_RESULTS.c.file_id)
 # Hashes of 64 random digits: as a hash index a fifth of the size, and only ever asked for equality.
 Index("tasks_results_file_hash_idx", TASKS_RESULTS.c.file_hash, postgresql_using="hash")
+
+TASKS_WITHDRAWN = Table(
+    "tasks_withdrawn",
+    METADATA,
+    Column("task_id", UUID(as_uuid=True), primary_key=True),
+    _text("task_key"),
+    _text("media_type"),
+    _text("prompt_id"),
+    Column("file_id", UUID(as_uuid=True), nullable=False, comment="bronze item of the subject that was deleted"),
+    _text("file_hash"),
+    Column("output", JSONB, nullable=False),
+    Column("usage", JSONB),
+    Column("cost_usd", Numeric),
+    Column("attempt", Integer, nullable=False),
+    Column("batch_id", BigInteger, nullable=False),
+    Column("code_version", Text),
+    Column("created_at", DateTime(timezone=True), nullable=False, comment="of the result"),
+    _now("withdrawn_at"),
+    schema="silver",
+)
 
 TASKS_VERDICTS = Table(
     "tasks_verdicts",

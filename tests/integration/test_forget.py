@@ -14,6 +14,8 @@ from medallion_defs.core import clock
 from medallion_defs.core.settings import Settings
 from medallion_defs.enrichments.driver_events_enriched.enrichment import ENRICHMENT
 from medallion_defs.gold.enrich_run import run_work
+from medallion_defs.labeling import runner
+from medallion_defs.labeling.registry import load_tasks
 from medallion_defs.locations import bronze, silver
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.ledger import Ledger
@@ -270,6 +272,32 @@ def test_a_withdrawn_item_leaves_silver_and_gold_and_older_files_take_over(proje
     assert (project.bronze_path / "driver_events" / "monday.jsonl@2" / "events.jsonl").exists()
     assert call("bronze", "verify").exit_code == 0
     assert "wrong units" in call("trace", "driver_events/monday.jsonl@2").output
+
+
+def test_the_label_of_a_withdrawn_item_goes_at_once_and_comes_back_with_it(project: Settings, db: psycopg.Connection) -> None:
+    task = load_tasks()["text.statistics"]
+    lines = [f"<p>At {hour} o'clock the ferry left the harbour of island {hour}, with timber and mail.</p>" for hour in range(1, 9)]
+    page = f"<html><body><article>{''.join(lines)}</article></body></html>"
+    drop(project, "articles", "ferry.html", page.encode())
+    call("fetch", "articles")
+    load_pending(project)
+    runner.run(project, task)
+    assert call("tasks", "labels").exit_code == 0
+    label = "SELECT subject_key, output FROM gold.media_labels"
+    view = "SELECT subject_key, words FROM gold.label_text_statistics"
+    before = rows(db, label), rows(db, view)
+    assert [subject for subject, _ in before[0] + before[1]] == ["ferry.html", "ferry.html"]
+    done = json.loads(call("withdraw", "articles/ferry.html", "--reason", "not ours", "--json").output)
+    assert done["deleted"] == {"silver.articles": 1, "gold.media_labels": 1}
+    assert (rows(db, label), rows(db, view), rows(db, "SELECT task_key FROM silver.tasks_withdrawn")) == ([], [], [("text.statistics",)])
+    call("withdraw", "articles/ferry.html", "--undo")
+    load_pending(project)
+    assert runner.run(project, task).events == {}
+    assert call("tasks", "labels").exit_code == 0
+    assert (rows(db, label), rows(db, view)) == before
+    [report] = forget("articles", "ferry.html", "--yes")
+    assert report["erased"]["gold.media_labels"] == 1
+    assert "ferry" not in dump(db)
 
 
 def test_a_withdrawal_can_be_undone_and_requeue_does_not_undo_it(project: Settings, db: psycopg.Connection) -> None:

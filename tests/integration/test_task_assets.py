@@ -499,7 +499,7 @@ def test_without_a_model_to_ask_nothing_is_reserved(notes: psycopg.Connection, s
 
 def test_the_labels_in_gold_follow_the_results(notes: psycopg.Connection, settings: Settings, instance: dg.DagsterInstance) -> None:
     def follow() -> list[dg.RunRequest]:
-        defs = with_settings(build_labels(["note.shout"]), settings)
+        defs = with_settings(build_labels({"note.shout": shout_task()}), settings)
         [sensor] = defs.sensors or ()
         with dg.build_sensor_context(instance=instance, resources={"settings": settings}, definitions=defs) as context:
             return list(sensor.evaluate_tick(context).run_requests or ())
@@ -508,7 +508,7 @@ def test_the_labels_in_gold_follow_the_results(notes: psycopg.Connection, settin
     put_notes(notes, "one", "two")
     runner.run(settings, shout_task())
     [request] = follow()
-    [asset] = build_labels(["note.shout"]).assets or ()
+    [asset] = build_labels({"note.shout": shout_task()}).assets or ()
     result = dg.materialize(
         [asset],  # type: ignore[list-item]  # an asset, as built
         instance=instance, resources={"settings": settings}, tags=dict(request.tags),
@@ -517,6 +517,9 @@ def test_the_labels_in_gold_follow_the_results(notes: psycopg.Connection, settin
     assert notes.execute("SELECT count(*) FROM gold.media_labels").fetchone() == (2,)
     notes.commit()
     assert follow() == []
+    notes.execute("DELETE FROM silver.notes WHERE note_key = 'n0'")
+    notes.commit()
+    assert len(follow()) == 1, "a label whose subject is gone is a reason for a run"
 
 
 # -- housekeeping ------------------------------------------------------------------------------------------------------

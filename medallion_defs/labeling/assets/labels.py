@@ -1,6 +1,6 @@
 """The asset `gold/media_labels`, its job and its sensor. Thin: what a refresh does is `labels/build.py`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -11,8 +11,11 @@ from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import stage_timing
 from medallion_defs.labeling.assets.answers import ANSWERS_KEY
 from medallion_defs.labeling.assets.tasks import asset_key
+from medallion_defs.labeling.contract import TaskSpec
 from medallion_defs.labeling.labels.build import TABLE, LabelsReport, find_work, refresh_labels
 from medallion_defs.labeling.labels.tables import MEDIA_LABELS
+from medallion_defs.labeling.labels.vanished import find_deletions
+from medallion_defs.labeling.registry import Task
 from medallion_defs.ops.dagster_asset import data_version, is_synced, plain_failures
 from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG, request_run
@@ -23,16 +26,17 @@ _JOB = "gold_media_labels"
 class LabelsConfig(dg.Config):
     """What a refresh looks at. The sensor sets nothing."""
 
-    is_full: bool = Field(False, description="Look at every input of every task: finds what somebody deleted by hand.")
+    is_full: bool = Field(False, description="Look at every input of every task: finds what was deleted by hand.")
 
 
-def build_labels(task_keys: Iterable[str]) -> dg.Definitions:
+def build_labels(tasks: Mapping[str, Task]) -> dg.Definitions:
     """Return the asset, the job and the sensor. Touches neither disk nor database."""
-    asset = _build_asset([*(asset_key(task_key) for task_key in task_keys), dg.AssetKey(ANSWERS_KEY)])
+    specs = [task.spec for task in tasks.values()]
+    asset = _build_asset(specs)
     job = dg.define_asset_job(_JOB, selection=[asset], tags={LAYER_TAG: "gold"},
         description=f"Brings {TABLE} up to date with answers, verdicts and promotions.",
     )  # fmt: skip
-    return dg.Definitions(assets=[asset], jobs=[job], sensors=[_build_sensor()])
+    return dg.Definitions(assets=[asset], jobs=[job], sensors=[_build_sensor(specs)])
 
 
 def describe(report: LabelsReport) -> dict[str, dg.MetadataValue[Any]]:
@@ -46,7 +50,9 @@ def describe(report: LabelsReport) -> dict[str, dg.MetadataValue[Any]]:
     )
 
 
-def _build_asset(deps: list[dg.AssetKey]) -> dg.AssetsDefinition:
+def _build_asset(specs: Sequence[TaskSpec]) -> dg.AssetsDefinition:
+    deps = [*(asset_key(spec.task_key) for spec in specs), dg.AssetKey(ANSWERS_KEY)]
+
     @dg.asset(
         key=["gold", "media_labels"],
         deps=deps,
@@ -69,7 +75,7 @@ def _build_asset(deps: list[dg.AssetKey]) -> dg.AssetsDefinition:
     )
     def media_labels(context: dg.AssetExecutionContext, config: LabelsConfig) -> Iterator[dg.MaterializeResult[Any]]:
         with plain_failures():
-            report = refresh_labels(context.resources.settings, is_full=config.is_full)
+            report = refresh_labels(context.resources.settings, specs, is_full=config.is_full)
         if not report.counts.checked and not report.decided_anew and is_synced(context.instance, context.asset_key, deps):
             context.log.info(f"{TABLE} has everything. With is_full all inputs are decided again.")
             return
@@ -81,20 +87,21 @@ def _build_asset(deps: list[dg.AssetKey]) -> dg.AssetsDefinition:
     return media_labels
 
 
-def _build_sensor() -> dg.SensorDefinition:
+def _build_sensor(specs: Sequence[TaskSpec]) -> dg.SensorDefinition:
     @dg.sensor(
         name="follow_media_labels",
         job_name=_JOB,
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={"settings"},
-        description="Follows the change feeds of answers and verdicts, and promotions of profiles; one run for what gold has not seen.",
+        description="Follows the change feeds of answers, verdicts and deleted subjects, and promotions of profiles; one run for what gold "
+        "has not seen.",
     )
     def follow_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         settings: Settings = context.resources.settings
         with db.connect(settings, "medallion_gold") as connection:
-            work = find_work(connection)
-        if work.is_none:
+            is_done = find_work(connection).is_none and not find_deletions(connection, specs)
+        if is_done:
             return dg.SensorResult(skip_reason=f"{TABLE} has everything")
         request = request_run(context.instance, "gold/media_labels", settings.gold.retry_seconds, clock.now(), again_after_success=True)
         if isinstance(request, str):

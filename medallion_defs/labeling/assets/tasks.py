@@ -4,7 +4,6 @@ Thin: what a step does is `runner.py`. Each processed batch is consolidated at o
 from the others, and a killed run nothing that was done; the last step takes what else waits, and tells the whole.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,6 @@ from medallion_defs.core.code_version import CodeVersions
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer, stage_timing
 from medallion_defs.labeling import runner
-from medallion_defs.labeling.contract import Subjects
 from medallion_defs.labeling.engine.consolidate import Consolidated
 from medallion_defs.labeling.engine.metrics import read_errors
 from medallion_defs.labeling.engine.plan import PlanReport
@@ -46,7 +44,6 @@ TASKS_TAG = "medallion/tasks"
 _SHOWN = 50
 # Dagster gives what define_asset_job returns no public name.
 TaskJob = Any
-_TABLE = re.compile(r"\b(?:FROM|JOIN)\s+silver\.([a-z_]+)", re.IGNORECASE)
 
 
 class TaskScope(Enum):
@@ -118,7 +115,7 @@ def job_name(task_key: str) -> str:
 def build_asset(task: Task) -> dg.AssetsDefinition:
     """Return the asset of one task. Touches neither disk nor database."""
     spec = task.spec
-    keys = [dg.AssetKey(["silver", table]) for table in tables_of(spec.subjects)] + [asset_key(needed) for needed in spec.depends_on]
+    keys = [dg.AssetKey(["silver", table]) for table in spec.subjects.tables] + [asset_key(needed) for needed in spec.depends_on]
     inputs = {key.to_python_identifier(): dg.AssetIn(key, dagster_type=dg.Nothing) for key in keys}
     plan, process, consolidate = _plan_op(task, list(inputs)), _process_op(task), _consolidate_op(task, keys)
 
@@ -145,12 +142,6 @@ def build_job(task: Task, asset: dg.AssetsDefinition) -> TaskJob:
     return dg.define_asset_job(job_name(task.task_key), selection=[asset], tags={LAYER_TAG: "silver", TASKS_TAG: "yes"},
         description=f"Plans, processes and consolidates the task {task.task_key}: what is open, or, with a scope, a part of history.",
     )  # fmt: skip
-
-
-def tables_of(subjects: Subjects) -> list[str]:
-    """Return the silver tables that the subjects are read from, those of the labeling engine left out."""
-    found = _TABLE.findall(subjects.candidates) + _TABLE.findall(subjects.inputs)
-    return sorted({table for table in found if not table.startswith("tasks_")})
 
 
 def _describe_task(task: Task) -> str:

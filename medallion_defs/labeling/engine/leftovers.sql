@@ -5,6 +5,7 @@ FROM silver.tasks_todo AS todo
 LEFT JOIN silver.tasks_prompts AS prompt USING (prompt_id)
 WHERE todo.status <> 'batched' AND (%(after)s::uuid IS NULL OR todo.task_id > %(after)s)
   AND NOT EXISTS (SELECT FROM silver.tasks_results AS result WHERE result.task_id = todo.task_id)
+  AND NOT EXISTS (SELECT FROM silver.tasks_withdrawn AS kept WHERE kept.task_id = todo.task_id)
 ORDER BY todo.task_id
 LIMIT %(limit)s
 

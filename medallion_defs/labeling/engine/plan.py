@@ -235,7 +235,9 @@ def _read_candidates(connection: psycopg.Connection, spec: TaskSpec, after: int,
 def _insert(connection: psycopg.Connection, spec: TaskSpec, prompt_id: str, candidates: Sequence[Candidate]) -> int:
     # One statement cannot write a row twice: of several subjects with the same bytes the last is the one that is read.
     rows = {row["task_id"]: row for row in (_todo_row(spec, prompt_id, candidate) for candidate in candidates)}
-    return connection.execute(_SQL["insert_todo"], {"rows": json.dumps(list(rows.values()))}).rowcount
+    values = {"rows": json.dumps(list(rows.values()))}
+    written = connection.execute(_SQL["insert_todo"], values).rowcount
+    return written - connection.execute(_SQL["restore"], values).rowcount
 
 
 def _todo_row(spec: TaskSpec, prompt_id: str, candidate: Candidate) -> Mapping[str, object]:

@@ -21,6 +21,26 @@ ON CONFLICT (task_id) DO UPDATE SET
     file_id = excluded.file_id, bytes = excluded.bytes, group_key = excluded.group_key, depends_on = excluded.depends_on, updated_at = now()
 WHERE todo.status = 'withdrawn'
 
+-- name: restore
+-- Subjects that were gone and are back have their answers again, and are not asked.
+WITH subject AS (
+    SELECT task_id, subject_table, subject_key, file_id FROM jsonb_populate_recordset(NULL::silver.tasks_todo, %(rows)s)
+), back AS (
+    DELETE FROM silver.tasks_withdrawn AS kept USING subject WHERE kept.task_id = subject.task_id
+    RETURNING kept.*, subject.subject_table, subject.subject_key, subject.file_id AS subject_file_id
+), restored AS (
+    INSERT INTO silver.tasks_results (
+        task_id, task_key, media_type, prompt_id, subject_table, subject_key, file_id, file_hash, output, usage, cost_usd, attempt, batch_id,
+        code_version, created_at
+    )
+    SELECT task_id, task_key, media_type, prompt_id, subject_table, subject_key, subject_file_id, file_hash, output, usage, cost_usd, attempt,
+        batch_id, code_version, created_at
+    FROM back
+    ON CONFLICT (task_id) DO NOTHING
+)
+UPDATE silver.tasks_todo AS todo SET status = 'succeeded', batch_id = back.batch_id, attempts = back.attempt, updated_at = now()
+FROM back WHERE todo.task_id = back.task_id AND todo.status = 'pending'
+
 -- name: rearm_outdated
 UPDATE silver.tasks_todo SET
     status = 'pending', batch_id = NULL, attempts = 0, retry_at = NULL, error_type = NULL, error_message = NULL, updated_at = now()

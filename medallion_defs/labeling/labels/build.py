@@ -1,11 +1,11 @@
 """`gold.media_labels` kept in line with the answers, the verdicts and the profiles that count. Knows no Dagster.
 
 The position in the change feeds of `silver.tasks_results` and `silver.tasks_verdicts` is what gold's own rows say, so it can never
-disagree with them. A promotion or a rollback decides all inputs of its task anew. What holds for an input is decided in one
-place, the view `silver.tasks_current`.
+disagree with them. A promotion or a rollback decides all inputs of its task again. What holds for an input is decided in one
+place, the view `silver.tasks_current`. A label goes when its subject does (`vanished.py`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import LiteralString
 
@@ -17,6 +17,8 @@ from medallion_defs.core import db
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.core.timing import Timer
+from medallion_defs.labeling.contract import TaskSpec
+from medallion_defs.labeling.labels.vanished import follow_deletions
 
 TABLE = "gold.media_labels"
 _SQL = load_queries("medallion_defs.labeling.labels", "build.sql")
@@ -85,15 +87,20 @@ class LabelsReport:
     seconds: float
 
 
-def refresh_labels(settings: Settings, *, is_full: bool = False, max_rows: int = _MAX_ROWS) -> LabelsReport:
+def refresh_labels(
+    settings: Settings, specs: Collection[TaskSpec] = (), *, is_full: bool = False, max_rows: int = _MAX_ROWS
+) -> LabelsReport:
     """Bring `gold.media_labels` up to date; commits step by step, so that a refresh that was stopped goes on where it was.
 
     Args:
-        is_full: look at every input of every task, too: finds labels whose answer somebody deleted by hand.
+        specs: tasks of which deleted subjects are followed.
+        is_full: look at every input of every task, too: finds labels whose answer was deleted by hand.
         max_rows: most answers read in one step.
     """
     timer, total, decided = Timer(), LabelCounts(), list[str]()
     with db.connect(settings, "medallion_gold") as connection:
+        while (deleted := _follow_deletions(connection, specs)) is not None:
+            total += LabelCounts(checked=deleted, deleted=deleted)
         while True:
             counts, task_keys, is_done = _step(connection, max_rows)
             total, decided = total + counts, [*decided, *task_keys]
@@ -110,6 +117,12 @@ def find_work(connection: psycopg.Connection, max_rows: int = _MAX_ROWS) -> Labe
     with connection.cursor(row_factory=class_row(LabelWork)) as cursor:
         [work] = cursor.execute(_SQL["pending"], {"max_rows": max_rows}).fetchall()
     return work
+
+
+def _follow_deletions(connection: psycopg.Connection, specs: Collection[TaskSpec]) -> int | None:
+    with connection.transaction():
+        connection.execute(_SQL["lock"])
+        return follow_deletions(connection, specs)
 
 
 def _step(connection: psycopg.Connection, max_rows: int) -> tuple[LabelCounts, Sequence[str], bool]:

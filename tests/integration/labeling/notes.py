@@ -24,6 +24,7 @@ CREATE TABLE silver.notes (
     file_hash text NOT NULL,
     topic text,
     file_id uuid NOT NULL DEFAULT gen_random_uuid(),
+    source_record bigint NOT NULL DEFAULT 1,
     change_seq bigint NOT NULL DEFAULT nextval('silver.change_seq'),
     updated_at timestamptz NOT NULL DEFAULT now()
 );

@@ -14,7 +14,7 @@ from medallion_defs.labeling import runner
 from medallion_defs.labeling.engine.promotion import promote, retire, rollback
 from medallion_defs.labeling.labels.build import find_work, refresh_labels
 from medallion_defs.labeling.labels.verdicts import give_verdict, withdraw_verdict
-from tests.integration.labeling.notes import put_notes, shout_task
+from tests.integration.labeling.notes import count_task, outputs, put_notes, shout_task, states
 
 TASK = "note.shout"
 
@@ -263,3 +263,74 @@ def test_refreshes_beside_writers_miss_nothing(notes: psycopg.Connection, settin
     refresh_labels(settings)
     assert len(labels(notes)) == 20
     assert not has_work(notes)
+
+
+def delete_notes(db: psycopg.Connection, *keys: str) -> None:
+    db.execute("DELETE FROM silver.notes WHERE note_key = ANY (%s)", (list(keys),))
+    db.commit()
+
+
+def test_a_label_goes_with_its_subject_and_comes_back_with_it_unasked(notes: psycopg.Connection, settings: Settings) -> None:
+    put_notes(notes, "hello", "world")
+    task = shout_task()
+    runner.run(settings, task)
+    refresh_labels(settings, [task.spec])
+    give_verdict(settings, task, task_id_of(notes, "world", task.profiles[0].prompt_id), {"text": "Hi", "length": 2}, "quiet", "ada")
+    refresh_labels(settings, [task.spec])
+    before = digest(notes)
+    delete_notes(notes, "n1")
+    assert refresh_labels(settings, [task.spec]).counts.deleted == 1
+    assert (labels(notes), outputs(notes).keys(), has_work(notes)) == ({"HELLO": "processor"}, {"n0"}, False)
+    assert states(notes)["n1"][0] == "withdrawn"
+    refresh_labels(settings, [task.spec], is_full=True)
+    assert labels(notes) == {"HELLO": "processor"}
+    put_notes(notes, n1="world")
+    assert runner.run(settings, task).events == {}
+    refresh_labels(settings, [task.spec])
+    assert (labels(notes), has_work(notes)) == ({"HELLO": "processor", "Hi": "verdict"}, False)
+    assert states(notes)["n1"][0] == "succeeded"
+    assert digest(notes) != before, "the note is another item's"
+
+
+def test_a_label_stays_while_another_subject_has_the_bytes(notes: psycopg.Connection, settings: Settings) -> None:
+    put_notes(notes, "hello", "hello")
+    task = shout_task()
+    runner.run(settings, task)
+    refresh_labels(settings, [task.spec])
+    [(asked,)] = notes.execute("SELECT subject_key FROM gold.media_labels").fetchall()
+    [other] = {"n0", "n1"} - {asked}
+    delete_notes(notes, asked)
+    refresh_labels(settings, [task.spec])
+    assert notes.execute("SELECT subject_key, output ->> 'text' FROM gold.media_labels").fetchall() == [(other, "HELLO")]
+    delete_notes(notes, other)
+    assert refresh_labels(settings, [task.spec]).counts.deleted == 1
+    assert labels(notes) == {}
+
+
+def test_what_was_found_in_an_answer_goes_and_comes_back_with_it(notes: psycopg.Connection, settings: Settings) -> None:
+    put_notes(notes, "hello", "world")
+    tasks = [shout_task(), count_task()]
+    specs = [task.spec for task in tasks]
+    for task in tasks:
+        runner.run(settings, task)
+    refresh_labels(settings, specs)
+    delete_notes(notes, "n0")
+    assert refresh_labels(settings, specs).counts.deleted == 2
+    assert (outputs(notes).keys(), outputs(notes, "note.count").keys()) == ({"n1"}, {"n1"})
+    put_notes(notes, n0="hello")
+    assert [runner.run(settings, task).events for task in tasks] == [{}, {}]
+    assert refresh_labels(settings, specs).counts.created == 2
+
+
+def test_gold_labels_built_again_after_a_deletion_are_the_same(notes: psycopg.Connection, settings: Settings) -> None:
+    put_notes(notes, "hello", "world")
+    task = shout_task()
+    runner.run(settings, task)
+    refresh_labels(settings, [task.spec])
+    delete_notes(notes, "n0")
+    refresh_labels(settings, [task.spec])
+    before = digest(notes)
+    notes.execute("TRUNCATE gold.media_labels")
+    notes.commit()
+    refresh_labels(settings, [task.spec])
+    assert digest(notes) == before
