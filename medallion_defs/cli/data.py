@@ -15,6 +15,7 @@ from medallion_defs.core import clock, db
 from medallion_defs.core.content import Broken, content_names, load_content
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings, load_settings
+from medallion_defs.genai.state import BatchState, GenaiBatch
 from medallion_defs.labeling.labels import trace as label_trace
 from medallion_defs.labeling.outdated import describe_outdated
 from medallion_defs.labeling.registry import load_usable_tasks
@@ -65,6 +66,7 @@ def status(as_json: AsJson = False) -> None:
         counts = ledger.count_by_status()
         facts = read_source_facts(connection, content_names("medallion_defs.sources"))
         findings = [*_broken_content(settings), *_judge(facts, read_verdicts(connection), settings, now), *_outdated(connection, settings)]
+        findings += [Finding("held", _explain_held(batch)) for batch in BatchState(connection).list_batches("held")]
         findings += [found for one in read_verifications(connection) if (found := one.judge())]
         troubled = ledger.list_rows(LedgerFilter(statuses=("dead", "retrying", "refused")), limit=20).rows
     if as_json:
@@ -113,6 +115,13 @@ def _judge(facts: Sequence[SourceFacts], verdicts: Sequence[Verdict], settings: 
 
 def _broken_content(settings: Settings) -> list[Finding]:
     return [Finding("broken", each.sentence) for each in find_broken(settings)]
+
+
+def _explain_held(batch: GenaiBatch) -> str:
+    return (
+        f"{batch.task_key}: batch {batch.batch_id} is held with {batch.request_count:,} records and {batch.reserved_usd:.4f} USD: "
+        f"{batch.error}. 'medallion genai resume {batch.batch_id}' looks at it again."
+    )
 
 
 def _outdated(connection: psycopg.Connection, settings: Settings) -> list[Finding]:

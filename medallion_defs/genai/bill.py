@@ -26,12 +26,14 @@ class Bill:
     Attributes:
         unstated: lines that do not say what they used.
         unpriced: lines for which there is no price.
+        unanswered: records without a line, of a job that ended well.
     """
 
     batch: GenaiBatch
     prices: Sequence[ModelPrice]
     unstated: int = field(default=0, init=False)
     unpriced: int = field(default=0, init=False)
+    unanswered: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         batch = self.batch
@@ -40,10 +42,11 @@ class Bill:
         # A price is looked up for each line: only among those of the model.
         self.prices = [price for price in self.prices if (price.model, price.mode) == (batch.model, batch.mode)]
 
-    def cost(self, usage: Usage | None) -> Decimal:
-        """Return what a line costs, in USD; None: it does not say what it used."""
+    def cost(self, usage: Usage | None, *, is_missing: bool = False) -> Decimal:
+        """Return what a line costs, in USD; None: it does not say what it used, or is missing itself."""
         if usage is None:
-            self.unstated += 1
+            self.unstated += not is_missing
+            self.unanswered += is_missing
             return self._share
         if usage == _NOTHING:
             return Decimal(0)

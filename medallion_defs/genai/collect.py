@@ -22,7 +22,7 @@ from medallion_defs.core.errors import MedallionError, TerminalError, TransientE
 from medallion_defs.core.settings import Settings
 from medallion_defs.genai.client import GeminiClient, RefusedError
 from medallion_defs.genai.jobs import FileFacts
-from medallion_defs.genai.requests import REQUESTS_FILE, RESPONSES_FILE, RESPONSES_PART, outbox_path
+from medallion_defs.genai.requests import LEFT_OUT_FILE, REQUESTS_FILE, RESPONSES_FILE, RESPONSES_PART, outbox_path
 from medallion_defs.genai.state import BatchState, GenaiBatch
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.item import BronzeItem
@@ -181,6 +181,8 @@ def _new_item(batch: GenaiBatch, folder: Path, responses: Path | None, run_id: s
         artifacts.insert(0, NewArtifact(REQUESTS_FILE, _chunks(folder / REQUESTS_FILE)))
     if responses is not None:
         artifacts.append(NewArtifact(RESPONSES_FILE, _chunks(responses)))
+        if (folder / LEFT_OUT_FILE).exists():
+            artifacts.append(NewArtifact(LEFT_OUT_FILE, _chunks(folder / LEFT_OUT_FILE)))
     return NewItem(
         external_id=batch.batch_id,
         filename=f"{batch.batch_id}.jsonl",

@@ -68,6 +68,7 @@ class Faults(BaseModel):
     shuffle: bool = Field(False, description="Result lines come in another order.")
     polls: int = Field(1, description="Status reads that a job stays unfinished.")
     end_state: Literal["SUCCEEDED", "FAILED", "EXPIRED", "PARTIALLY_SUCCEEDED"] = "SUCCEEDED"
+    failure: str = Field("The job failed.", description="With end_state FAILED: the message of the job's error.")
     output: Literal["usual", "response", "dest", "inlined", "nowhere"] = Field(
         "usual", description="Where a job names its answers: as usual, in the response beside an empty metadata.output, in dest, inside."
     )

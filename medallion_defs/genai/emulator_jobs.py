@@ -180,7 +180,7 @@ class Provider:
             raise RefusedError(f"The batch is too large: {len(requests)} requests, at most {self.faults.max_requests}.")
         job = self._new_job(model, str(emulator_answers.field(batch, "displayName") or ""), source, requests)
         if failure or self.faults.end_state == "FAILED":
-            job.end_state, job.failure = "FAILED", failure or "The job failed."
+            job.end_state, job.failure = "FAILED", failure or self.faults.failure
         self.jobs[job.name] = job
         return job
 

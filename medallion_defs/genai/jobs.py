@@ -13,9 +13,14 @@ from typing import Any
 
 import msgspec
 
-_WELL = frozenset({"SUCCEEDED", "PARTIALLY_SUCCEEDED"})
+WELL = frozenset({"SUCCEEDED", "PARTIALLY_SUCCEEDED"})
 _BADLY = frozenset({"FAILED", "CANCELLED", "EXPIRED"})
 _ON_THE_WAY = frozenset({"", "UNSPECIFIED", "QUEUED", "PENDING", "RUNNING"})
+# NOT_FOUND, PERMISSION_DENIED, FAILED_PRECONDITION, UNAUTHENTICATED, as gRPC and as HTTP number them.
+_OF_ALL_REQUESTS = frozenset({5, 7, 9, 16, 401, 403, 404})
+_OF_THE_MODEL = re.compile(
+    r"\bmodels?\b.*\b(?:not (?:be )?found|not supported|unsupported|does not exist|no longer available)\b", re.IGNORECASE
+)
 _FILE_NAME = re.compile(r"files/[A-Za-z0-9_-]+")
 _INLINED = ("inlinedResponses", "inlined_responses")
 
@@ -29,6 +34,7 @@ class JobState(msgspec.Struct, frozen=True):
         state: the wire's name without its prefix; one that is new to us is over when the wire says done.
         output_file: the result file; the job's own name when the answers are inside the job; None: no answers were found.
         announced_lines: how many answers there are to be, where the provider says it.
+        error_code: of the error of the whole job, where the provider says it.
     """
 
     state: str
@@ -36,15 +42,22 @@ class JobState(msgspec.Struct, frozen=True):
     error: str | None
     is_done: bool = False
     announced_lines: int | None = None
+    error_code: int | None = None
+
+    @property
+    def refuses_batch(self) -> bool:
+        """Whether the job failed for what all its requests share (the model, the account), so that no record is at fault."""
+        is_ours = self.error_code in _OF_ALL_REQUESTS or _OF_THE_MODEL.search(self.error or "") is not None
+        return self.state == "FAILED" and self.output_file is None and is_ours
 
     @property
     def is_over(self) -> bool:
-        return self.is_done or self.state in _WELL | _BADLY
+        return self.is_done or self.state in WELL | _BADLY
 
     @property
     def lacks_answers(self) -> bool:
         """Whether the job ended well, or does not say that it ended badly, and names no answers: they exist, and were paid for."""
-        is_bad = self.state in _BADLY or (self.error is not None and self.state not in _WELL)
+        is_bad = self.state in _BADLY or (self.error is not None and self.state not in WELL)
         return self.is_over and self.output_file is None and not is_bad
 
 
@@ -73,11 +86,13 @@ def read_job(raw: bytes, name: str) -> JobState:
     operation = _object(json.loads(raw))
     metadata = _at(operation, "metadata")
     is_done = operation.get("done") is True
-    error = _text(_at(operation, "error"), "message") or _text(_at(metadata, "error"), "message") or None
+    errors = [_at(operation, "error"), _at(metadata, "error")]
+    error = _text(errors[0], "message") or _text(errors[1], "message") or None
+    code = next((code for each in errors if (code := _count(each, "code")) is not None), None)
     state = _state(_text(metadata, "state") or _text(operation, "state"), is_done=is_done, is_error=error is not None)
     if not state:
         raise ValueError("the answer names no state of the job")
-    return JobState(state, _output(operation, name), error, is_done, _announced(metadata))
+    return JobState(state, _output(operation, name), error, is_done, _announced(metadata), code)
 
 
 def read_page(raw: bytes) -> tuple[list[ListedJob], str]:

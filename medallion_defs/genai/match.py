@@ -5,7 +5,7 @@ position means nothing, and each request asks for an echo of its token, which on
 twice to the byte is one line: a file was joined with itself, and nothing was answered, or paid, twice.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +51,7 @@ class Matching:
         more_usages: what lines used that are no record's outcome: foreign, unreadable, and the further ones of a record. They are on
             the bill like the others; None: not stated.
         unreadable: lines that are no result, by 1-based line number.
+        missing_usage: what a record without a line used; None: not known.
     """
 
     tokens: Mapping[str, str]
@@ -58,6 +59,7 @@ class Matching:
     foreign_keys: list[str] = field(default_factory=list)
     more_usages: list[Usage | None] = field(default_factory=list)
     unreadable: dict[int, UnreadableLine] = field(default_factory=dict)
+    missing_usage: Usage | None = None
 
     def outcomes(self, lines: Iterable[bytes]) -> Iterator[tuple[str, Matched | Problem]]:
         """Yield every key that was asked, exactly once, with its answer or its problem."""
@@ -76,8 +78,14 @@ class Matching:
                 waiting.remove(key)
                 yield key, check_answer(self.tokens[key], read_line(result), line)
         yield from duplicates.items()
-        missing = Problem("MissingResponse", "The batch ended without a line for this record.")
-        yield from ((key, missing) for key in self.tokens if key in waiting and key not in duplicates)
+        yield from self._missing([key for key in self.tokens if key in waiting and key not in duplicates])
+
+    def _missing(self, keys: Sequence[str]) -> Iterator[tuple[str, Problem]]:
+        """Yield the records without a line. A line that names no record of ours is on the bill, and stands for one of them."""
+        lines_for_them = len(self.unreadable) + len(self.foreign_keys)
+        for place, key in enumerate(keys):
+            usage = Usage() if place < lines_for_them else self.missing_usage
+            yield key, Problem("MissingResponse", "The batch ended without a line for this record.", usage=usage)
 
     def _read(self, lines: Iterable[bytes]) -> Iterator[tuple[bytes, ResultLine]]:
         """Yield what can be read, each line once."""

@@ -7,7 +7,7 @@ location only.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from pathlib import Path
@@ -22,13 +22,13 @@ from medallion_defs.core import clock
 from medallion_defs.core.settings import Settings
 from medallion_defs.genai.client import BusyError, GeminiClient, RefusedError, UnknownOutcomeError
 from medallion_defs.genai.limiter import Limiter
-from medallion_defs.genai.requests import RESPONSES_FILE, estimate_tokens, outbox_path
-from medallion_defs.genai.state import BatchState, GenaiBatch
-from medallion_defs.genai.submit import LOST_STATE, Sent, find_requests, upload_media
+from medallion_defs.genai.reprice import reserve_risen_price
+from medallion_defs.genai.requests import RESPONSES_FILE, encode_line, error_line, estimate_tokens, outbox_path
+from medallion_defs.genai.state import BatchState, BudgetReachedError, GenaiBatch
+from medallion_defs.genai.submit import LOST_STATE, WRONG_REQUEST, Sent, find_requests, upload_media
 from medallion_defs.ops.published import ChangedBytesError
 
 _BUSY_TRIES = 5
-_WRONG_REQUEST = 400
 _NOT_FOUND = 404
 _LONGEST_PAUSE_SECONDS = 60.0
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 30.0, 3_600.0
@@ -73,6 +73,8 @@ class _Conversation:
                 kept = RESPONSES_FILE if self._responses.exists() else None
                 self._state.mark_ended(batch_id, LOST_STATE, kept, trouble, clock.now())
                 return Sent(batch_id, "lost", trouble)
+            if why := reserve_risen_price(self._state, self._settings.genai, self._batch, self._requests, clock.now()):
+                return self._postpone(BudgetReachedError(why))
             self._state.mark_submitting(batch_id, None, clock.now())
             self._ask_all()
         except (BusyError, RefusedError, OSError) as error:
@@ -89,7 +91,7 @@ class _Conversation:
                 try:
                     tokens = estimate_tokens(request)
                 except FileNotFoundError as error:
-                    self._write(file, _error_line(request["key"], 503, error))
+                    self._write(file, error_line(request["key"], 503, error))
                     continue
                 self._wait_for_room(tokens)
                 calls.add(workers.submit(self._ask, request, tokens, file))
@@ -131,11 +133,11 @@ class _Conversation:
                 # 404: no such model, for any record.
                 if not error.is_wrong_request or error.code == _NOT_FOUND:
                     raise
-                self._write(file, _error_line(request["key"], error.code, error))
+                self._write(file, error_line(request["key"], error.code, error))
             except ChangedBytesError as error:
-                self._write(file, _error_line(request["key"], _WRONG_REQUEST, error))
+                self._write(file, error_line(request["key"], WRONG_REQUEST, error))
             except (UnknownOutcomeError, FileNotFoundError) as error:
-                self._write(file, _error_line(request["key"], 503, error))
+                self._write(file, error_line(request["key"], 503, error))
             return
 
     def _write(self, file: BinaryIO, line: bytes) -> None:
@@ -150,7 +152,7 @@ class _Conversation:
                 os.ftruncate(file.fileno(), end)
                 raise
 
-    def _postpone(self, error: BusyError | RefusedError | OSError) -> Sent:
+    def _postpone(self, error: BusyError | RefusedError | BudgetReachedError | OSError) -> Sent:
         asked_for = error.retry_after if isinstance(error, BusyError) else None
         seconds = asked_for or min(_FIRST_WAIT_SECONDS * 2 ** min(self._batch.submit_attempts, 7), _LONGEST_WAIT_SECONDS)
         now = clock.now()
@@ -175,17 +177,9 @@ def _without_done(calls: set[Future[None]]) -> set[Future[None]]:
 
 def _result_line(key: str, response: bytes) -> bytes:
     try:
-        return _encode({"key": key, "response": msgspec.json.decode(response)})
+        return encode_line({"key": key, "response": msgspec.json.decode(response)})
     except (ValueError, RecursionError) as error:
-        return _error_line(key, 502, f"The response is not JSON that can be kept ({error}): {response[:500].decode('utf-8', 'replace')}")
-
-
-def _error_line(key: str, code: int, error: object) -> bytes:
-    return _encode({"key": key, "error": {"code": code, "message": str(error)}})
-
-
-def _encode(line: Mapping[str, Any]) -> bytes:
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+        return error_line(key, 502, f"The response is not JSON that can be kept ({error}): {response[:500].decode('utf-8', 'replace')}")
 
 
 def _answered_keys(path: Path) -> set[str]:

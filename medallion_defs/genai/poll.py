@@ -2,7 +2,8 @@
 
 active ──over, with answers or without good reason for any──► ended
    │ past its deadline: cancelled; an hour later given up, whatever the provider says or fails to say ──► ended
-   └─ over, and good, but no answers are named: looked at again, then held for a person ──► held
+   ├─ over, and good, but no answers are named: looked at again, then held for a person ──► held
+   └─ failed for its model or account, which no record is to blame for ──► held
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ Trouble = RefusedError | BusyError | UnknownOutcomeError
 
 
 class NoAnswersError(TransientError):
-    """A job is over, and nothing says where its answers are."""
+    """A job is over, and its answers are not to be had."""
 
 
 class Polled(msgspec.Struct, frozen=True):
@@ -85,6 +86,8 @@ def _poll(state: BatchState, client: GeminiClient, settings: GenaiSettings, batc
     """Return whether the batch has ended."""
     name = str(batch.provider_name)
     job = client.read_job(name) if now <= batch.deadline_at else _end(client, batch, name, now)
+    if job.refuses_batch:
+        raise NoAnswersError(_hold_refused(state, batch, job, now))
     if job.lacks_answers:
         raise NoAnswersError(_hold(state, settings, batch, job, now))
     if job.is_over:
@@ -106,6 +109,13 @@ def _hold(state: BatchState, settings: GenaiSettings, batch: GenaiBatch, job: Jo
     held = f"{missing}. 'medallion genai resume {batch.batch_id}' looks again, 'medallion genai cancel {batch.batch_id}' gives it up"
     state.hold(batch.batch_id, job.state, held, now)
     return held
+
+
+def _hold_refused(state: BatchState, batch: GenaiBatch, job: JobState, now: datetime) -> str:
+    """Hold a batch whose job failed for what all its requests share: asked again, it would fail again, record by record."""
+    said = f"the job {batch.provider_name} ended FAILED: {job.error}. {batch.refused_remedy}"
+    state.hold(batch.batch_id, job.state, said, now)
+    return said
 
 
 def _end(client: GeminiClient, batch: GenaiBatch, name: str, now: datetime) -> JobState:

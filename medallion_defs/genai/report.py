@@ -29,6 +29,7 @@ class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         unstated, unpriced: lines whose cost is assumed as reserved: they do not say what they used, or there is no price for them.
+        unanswered: records without a line although the job ended well; the same is assumed of them.
         remarked_keys: records whose answer was read out of a code fence, or out of words around it.
     """
 
@@ -43,6 +44,7 @@ class BatchReport(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: Decimal
     unstated: int = 0
     unpriced: int = 0
+    unanswered: int = 0
     remarked_keys: tuple[str, ...] = ()
     provider_state: str | None = None
     error: str | None = None
@@ -76,6 +78,8 @@ def _troubles(report: BatchReport) -> Iterator[Markdown]:
     if report.unpriced:
         where = code("genai.prices")
         yield fill("- **Assumed as reserved**: {lines:,} lines, for whose day {where} has no price", lines=report.unpriced, where=where)
+    if report.unanswered:
+        yield fill("- **Assumed as reserved**: {records:,} records without a line; what they used is not known", records=report.unanswered)
     if report.remarked_keys:
         yield fill("- **Read out of a code fence or of words around the JSON**: {keys}", keys=_cut(report.remarked_keys))
     if report.error:

@@ -23,6 +23,9 @@ REQUESTS_FILE, RESPONSES_FILE = "requests.jsonl", "responses.jsonl"
 # Downloaded, and not compared yet with what is announced of it.
 RESPONSES_PART = RESPONSES_FILE + ".part"
 UPLOAD_SCHEME = "upload:"
+# Result lines of our own, for records whose line could not be sent.
+LEFT_OUT_FILE = "left_out.jsonl"
+DEFAULT_OUTPUT_TOKENS = 8_192
 # Keywords that the API does not take. What they say is checked here, when the answer is parsed.
 _NOT_TAKEN = frozenset(
     {"pattern", "minLength", "maxLength", "default", "discriminator", "examples", "exclusiveMinimum", "exclusiveMaximum"}
@@ -114,6 +117,21 @@ def estimate_tokens(line: Mapping[str, Any]) -> int:
     parts = [*request["contents"][0]["parts"], *request.get("systemInstruction", {}).get("parts", [])]
     schema = len(json.dumps(request["generationConfig"]["responseJsonSchema"])) // _CHARACTERS_PER_TOKEN
     return schema + sum(_part_tokens(part) for part in parts)
+
+
+def max_output_tokens(line: Mapping[str, Any]) -> int:
+    """Return how many tokens the answer to a line may have: for reservations."""
+    return int(line["request"]["generationConfig"].get("maxOutputTokens", DEFAULT_OUTPUT_TOKENS))
+
+
+def error_line(key: str, code: int, error: object) -> bytes:
+    """Return a result line of our own for a record that was not asked, or whose answer cannot be kept."""
+    return encode_line({"key": key, "error": {"code": code, "message": str(error)}})
+
+
+def encode_line(line: Mapping[str, Any]) -> bytes:
+    """Return a result line of our own as it is kept."""
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
 
 
 def write_requests(path: Path, lines: Iterable[Mapping[str, Any]]) -> RequestFile:

@@ -7,7 +7,7 @@ look for at the provider. Methods run in the caller's transaction and never comm
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
@@ -95,6 +95,14 @@ class GenaiBatch(msgspec.Struct, frozen=True, kw_only=True):
     def display_name(self) -> str:
         """The job's name at the provider: by it a lost job is found again."""
         return f"medallion-{self.fingerprint[:40]}"
+
+    @property
+    def refused_remedy(self) -> str:
+        """What a person may do when the provider refuses the batch as a whole."""
+        return (
+            f"No record failed. Check the model ({self.model}) and the generation settings of the prompt profile; "
+            f"'medallion genai cancel {self.batch_id}' gives the batch up, and its records are asked with the profile as it is then."
+        )
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,6 +210,14 @@ class BatchState:
         with self._connection.cursor() as cursor, cursor.copy(_query("copy_record_keys")) as copy:
             for record in records:
                 copy.write_row((intent.batch_id, record.record_key, record.task_id, record.attempt, record.item_token))
+
+    def raise_reserve(self, batch_id: str, reserved_usd: Decimal, at: datetime) -> None:
+        """Reserve more for a batch that is about to be sent."""
+        self._move("raise_reserve", batch_id, reserved_usd=reserved_usd, at=at)
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """Open a transaction on the connection."""
+        return self._connection.transaction()
 
     # -- on the way ------------------------------------------------------------------------------------------------
 

@@ -108,6 +108,10 @@ WHERE batch_id = %(batch_id)s AND (status = 'submitting' OR (status = 'reserved'
 UPDATE ops.active_batches SET provider_state = %(provider_state)s, updated_at = %(at)s
 WHERE batch_id = %(batch_id)s AND status = 'active' AND provider_state IS DISTINCT FROM %(provider_state)s
 
+-- name: raise_reserve
+UPDATE ops.active_batches SET reserved_usd = %(reserved_usd)s, updated_at = %(at)s
+WHERE batch_id = %(batch_id)s AND status IN ('reserved', 'submitting') AND reserved_usd < %(reserved_usd)s
+
 -- name: mark_ended
 UPDATE ops.active_batches
 SET status = 'ended', provider_state = %(provider_state)s, output_file = %(output_file)s, error = %(error)s, ended_at = %(at)s,

@@ -9,7 +9,7 @@ The create call is not idempotent and is made once per look. An upload has a nam
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -23,11 +23,13 @@ from medallion_defs.core.settings import Settings
 from medallion_defs.genai.client import BusyError, GeminiClient, RefusedError, UnknownOutcomeError
 from medallion_defs.genai.cut import cut_in_two
 from medallion_defs.genai.limiter import Limiter
-from medallion_defs.genai.requests import UPLOAD_SCHEME, outbox_path, uploads_in, write_requests
-from medallion_defs.genai.state import BatchState, GenaiBatch, LostBatchError
+from medallion_defs.genai.reprice import reserve_risen_price
+from medallion_defs.genai.requests import LEFT_OUT_FILE, UPLOAD_SCHEME, error_line, outbox_path, uploads_in, write_requests
+from medallion_defs.genai.state import BatchState, BudgetReachedError, GenaiBatch, LostBatchError
 from medallion_defs.ops.published import ChangedBytesError, held
 
 LOST_STATE = "LOST"
+WRONG_REQUEST, _NOT_THERE = 400, 503
 _REQUEST_OR_MODEL = frozenset({400, 404, 413})
 _SENT_FILE = "sent.jsonl"
 _LOOKS = 10
@@ -121,6 +123,9 @@ class _Sender:
         trouble = find_requests(self._settings, self._batch)
         if trouble:
             return self._lose(f"{trouble}; its records are asked again")
+        path, genai = outbox_path(self._settings.data_path, self._batch.batch_id), self._settings.genai
+        if why := reserve_risen_price(self._state, genai, self._batch, path, clock.now()):
+            return self._postpone(BudgetReachedError(why))
         try:
             file_name = self._upload_requests()
         except RefusedError as error:
@@ -184,33 +189,33 @@ class _Sender:
             names = cut_in_two(self._state, self._settings.data_path, batch, str(error))
             return self._sent("cut", f"{error}; it is {' and '.join(names)} now")
         retry_at = self._retry_at(error)
-        said = f"{error} {self._remedy()}" if isinstance(error, RefusedError) and error.code in _REQUEST_OR_MODEL else str(error)
+        said = (
+            f"{error} {self._batch.refused_remedy}" if isinstance(error, RefusedError) and error.code in _REQUEST_OR_MODEL else str(error)
+        )
         self._state.postpone(self._batch.batch_id, said, retry_at, clock.now())
         return self._sent("waits", f"{said}; sent again at {retry_at:%H:%M:%S} UTC")
-
-    def _remedy(self) -> str:
-        return (
-            f"No record failed. Check the model ({self._batch.model}) and the generation settings of the prompt profile; "
-            f"'medallion genai cancel {self._batch.batch_id}' gives the batch up, and its records are asked with the profile as it is then."
-        )
 
     def _upload_requests(self) -> str:
         """Upload the request file, its large media first; return its name there."""
         path = outbox_path(self._settings.data_path, self._batch.batch_id)
-        sent = write_requests(path.with_name(_SENT_FILE), self._with_uploads(path)) if _has_uploads(path) else None
+        left_out: list[bytes] = []
+        sent = write_requests(path.with_name(_SENT_FILE), self._with_uploads(path, left_out)) if _has_uploads(path) else None
+        _keep_left_out(path.with_name(LEFT_OUT_FILE), left_out)
         fingerprint = sent.fingerprint if sent else self._batch.fingerprint
         name = f"files/in-{fingerprint[:32]}"
         self._client.upload(sent.path if sent else path, name, "application/jsonl")
         return name
 
-    def _with_uploads(self, path: Path) -> Iterator[dict[str, Any]]:
-        """Yield the lines as they are sent; one whose medium is gone or refused stays behind, and its record has no answer then."""
+    def _with_uploads(self, path: Path, left_out: list[bytes]) -> Iterator[dict[str, Any]]:
+        """Yield the lines as they are sent; for one whose medium is gone or refused, a result line is added to `left_out`."""
+        self._left_out = ""
         for line in _lines(path):
             try:
                 yield upload_media(self._client, self._batch, line)
             except (FileNotFoundError, ChangedBytesError, RefusedError) as error:
                 if isinstance(error, RefusedError) and not error.is_wrong_request:
                     raise
+                left_out.append(error_line(line["key"], WRONG_REQUEST if isinstance(error, ChangedBytesError) else _NOT_THERE, error))
                 self._left_out += f"; {line['key']} is left out: {error}"
 
     def _lose(self, error: str) -> Sent:
@@ -237,6 +242,11 @@ class _Sender:
 
     def _sent(self, outcome: Literal["sent", "adopted", "waits", "unknown", "cut", "lost"], note: str) -> Sent:
         return Sent(self._batch.batch_id, outcome, note)
+
+
+def _keep_left_out(path: Path, lines: Sequence[bytes]) -> None:
+    """Keep the result lines of records that are not sent; those of an earlier attempt hold no more."""
+    path.write_bytes(b"".join(lines)) if lines else path.unlink(missing_ok=True)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

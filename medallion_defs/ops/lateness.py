@@ -29,11 +29,12 @@ class Finding(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: `silent` (nothing comes), `behind` (what came waits too long), `failed` (what came waits for a person), `unwatched`
-            (nobody looks), `broken` (the folder of a source or a task cannot be used), `outdated` (older code made it).
+            (nothing looks), `broken` (the folder of a source or a task cannot be used), `outdated` (older code made it), `held` (a batch at
+            a model waits for a person).
         sentence: what is wrong with what, and what to do.
     """
 
-    kind: Literal["silent", "behind", "failed", "unwatched", "broken", "outdated"]
+    kind: Literal["silent", "behind", "failed", "unwatched", "broken", "outdated", "held"]
     sentence: str
 
     @property

@@ -150,9 +150,15 @@ def open_item(settings: Settings, content: SilverContent, item: DatasetIngestion
         MedallionError: what `open_extraction` says of the file. Of a file with other bytes than were published, only that.
     """
     folder = settings.bronze_path / str(item.bronze_path)
-    artifacts = read_item(folder, item.content_sha256).artifacts
-    artifact = _main_artifact(content, item, artifacts)
-    path = folder / artifact.name
+    published = read_item(folder, item.content_sha256)
+    artifact = _main_artifact(content, item, published.artifacts)
+    extraction = _open_artifact(folder / artifact.name, content, item, artifact, published.artifacts)
+    return extraction if published.note is None else replace(extraction, records=_flagged(extraction.records, ",fetched_at_adjusted"))
+
+
+def _open_artifact(
+    path: Path, content: SilverContent, item: DatasetIngestion, artifact: Artifact, artifacts: tuple[Artifact, ...]
+) -> Extraction:
     if isinstance(content.parser, FileParser):
         return open_file(path, content.parser, _file_facts(item, artifact, artifacts))
     with blame_bytes(path, artifact.sha256):
@@ -180,6 +186,11 @@ def _main_artifact(content: SilverContent, item: DatasetIngestion, artifacts: Se
 def _blaming_bytes(records: Iterator[Row | RejectedRecord], path: Path, sha256: str) -> Iterator[Row | RejectedRecord]:
     with blame_bytes(path, sha256):
         yield from records
+
+
+def _flagged(records: Iterator[Row | RejectedRecord], flag: str) -> Iterator[Row | RejectedRecord]:
+    for record in records:
+        yield record if isinstance(record, RejectedRecord) else (*record[:-1], f"{record[-1]}{flag}".lstrip(","))
 
 
 def _file_facts(item: DatasetIngestion, artifact: Artifact, artifacts: tuple[Artifact, ...]) -> FileFacts:

@@ -12,6 +12,7 @@ QUALITY_FLAGS = MappingProxyType(
         "company_id_normalized": "The company id had blanks around it or lower-case letters; it is stored trimmed and in upper case.",
         "empty_label": "The page's label says nothing.",
         "event_at_from_key": "The event's hour was taken from its key, which contradicts the column for it (variant b).",
+        "fetched_at_adjusted": "The item is dated otherwise than by the clock of its fetch; its note says why.",
         "founded_year_out_of_range": "The founding year is before 1000, or after the year of the delivery.",
         "future_event_at": "The event lies more than 5 minutes after its file was fetched.",
         "guessed_encoding": "The file is not UTF-8, and its recipe names no encoding; the row's characters beyond ASCII rest on a guess.",

@@ -18,6 +18,11 @@ def deliver(settings: Settings, name: str, value: str) -> None:
     assert call("fetch", "companies").exit_code == 0
 
 
+def flags_by_file(db: psycopg.Connection) -> dict[str, dict[str, int]]:
+    """Rows by quality flag, as the ledger has them for each file."""
+    return dict(db.execute("SELECT external_id, silver_quality_flags FROM ops.file_ingestions").fetchall())
+
+
 def test_a_fetch_under_a_clock_that_is_ahead_is_dated_by_the_database(
     project: Settings, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -28,6 +33,7 @@ def test_a_fetch_under_a_clock_that_is_ahead_is_dated_by_the_database(
     deliver(project, "second.jsonl", "two")
     load_pending(project)
     assert db.execute("SELECT name, bronze_at < now() FROM silver.companies").fetchall() == [("two", True)]
+    assert flags_by_file(db) == {"first.jsonl": {"fetched_at_adjusted": 1}, "second.jsonl": {}}
     assert "was ahead" in call("trace", "companies/first.jsonl").output.replace("\n", " ")
 
 
@@ -39,4 +45,5 @@ def test_a_delivery_wins_over_an_item_that_is_dated_in_the_future(project: Setti
     load_pending(project)
     deliver(project, "second.jsonl", "two")
     load_pending(project)
-    assert db.execute("SELECT name FROM silver.companies").fetchall() == [("two",)]
+    assert db.execute("SELECT name, quality_flags FROM silver.companies").fetchall() == [("two", ["fetched_at_adjusted"])]
+    assert flags_by_file(db) == {"first.jsonl": {}, "second.jsonl": {"fetched_at_adjusted": 1}}

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import islice
-from typing import Any
+from itertools import chain
+from pathlib import Path
 from uuid import UUID
 
 import msgspec
@@ -22,11 +22,12 @@ from medallion_defs.core.code_version import CodeVersions, make_version
 from medallion_defs.core.errors import MedallionError, TerminalError, TransientError
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
-from medallion_defs.genai.answers import PARSING, Problem, decode_object
+from medallion_defs.genai.answers import PARSING, Problem, Usage
 from medallion_defs.genai.bill import Bill
+from medallion_defs.genai.jobs import WELL
 from medallion_defs.genai.match import MATCHING, Matched, Matching, find_repeated
 from medallion_defs.genai.report import BatchReport, RecordFailure
-from medallion_defs.genai.requests import RESPONSES_FILE
+from medallion_defs.genai.requests import LEFT_OUT_FILE, RESPONSES_FILE
 from medallion_defs.genai.state import BatchState, Failure, GenaiBatch, RequestRecord
 from medallion_defs.labeling.contract import ProcessingResult
 from medallion_defs.labeling.engine.batch import copy_events
@@ -34,15 +35,15 @@ from medallion_defs.labeling.engine.consolidate import consolidate_task
 from medallion_defs.labeling.engine.outcomes import Event, InvalidOutputError, Outcomes, validate_output
 from medallion_defs.labeling.labels.markers import write_markers
 from medallion_defs.labeling.models.asking import model_limits
+from medallion_defs.labeling.models.failures import failure_of, unreadable_failures
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task, find_task
 from medallion_defs.ops.file_ingestion import RowCounts
 from medallion_defs.ops.ledger import Ledger
-from medallion_defs.ops.published import find_artifact, open_hashed
+from medallion_defs.ops.published import find_artifact, open_hashed, read_item
 
 SOURCE_TYPES = ("gemini_batch", "gemini_online")
 _SQL = load_queries("medallion_defs.labeling.models", "answers.sql")
-_MOST_UNREADABLE = 1_000
 # How a job ends that gave no results: by the provider, or by us.
 _UNPAID = frozenset({"FAILED", "CANCELLED", "EXPIRED", "DEADLINE", "VANISHED", "REFUSED", "LOST"})
 
@@ -224,7 +225,9 @@ class _Answers:
         self.batch = batch
         self.task = find_task(self.tasks, batch.task_key)
         self.records = state.read_records(self.batch_id)
-        self.matching = Matching({key: record.item_token for key, record in self.records.items()})
+        # A job that did not end well never came to the records without a line.
+        missing_usage = None if batch.provider_state in WELL else Usage()
+        self.matching = Matching({key: record.item_token for key, record in self.records.items()}, missing_usage=missing_usage)
         self.bill = Bill(batch, self.settings.genai.prices)
 
     def settle(self) -> BatchReport:
@@ -236,7 +239,7 @@ class _Answers:
         counts = state.count_failures(tally.tasks_by_key(), now)
         state.clear_answered(self.batch_id, counts)
         state.log_failures(self._failures(tally), now)
-        state.log_failures(self._unreadable(), now)
+        state.log_failures(unreadable_failures(self.matching.unreadable, self.batch), now)
         self._close(tally)
         self.connection.execute(_SQL["finish_asked"], {"batch_id": self.batch.tasks_batch_id})
         return self._report(tally, counts)
@@ -290,7 +293,8 @@ class _Answers:
             batch.task_key, int(batch.tasks_batch_id or 0), self.run_id, self.task.code_version, self.task.spec.output_model, limits
         )
         for key, outcome in self._match():
-            yield _judge_one(self.records[key], outcome, self.bill.cost(outcome.usage), outcomes)
+            is_missing = isinstance(outcome, Problem) and outcome.error_type == "MissingResponse"
+            yield _judge_one(self.records[key], outcome, self.bill.cost(outcome.usage, is_missing=is_missing), outcomes)
 
     def _match(self) -> Iterator[tuple[str, Matched | Problem]]:
         if self.batch.output_file is None:
@@ -305,25 +309,22 @@ class _Answers:
             with open_hashed(folder / RESPONSES_FILE, published.sha256) as lines:
                 self.matching.repeated = find_repeated(lines)
                 lines.seek(0)
-                yield from self.matching.outcomes(lines)
+                yield from self.matching.outcomes(chain(lines, self._left_out(folder)))
         except OSError as error:
             # Never taken for a job without results: that would ask, and pay, again.
             raise TransientError(f"The answers of batch {self.batch_id} cannot be read: {error}") from error
+
+    def _left_out(self, folder: Path) -> Iterator[bytes]:
+        """Yield the result lines of our own for records that were not sent."""
+        if any(artifact.name == LEFT_OUT_FILE for artifact in read_item(folder).artifacts):
+            with open_hashed(folder / LEFT_OUT_FILE, find_artifact(folder, LEFT_OUT_FILE).sha256) as lines:
+                yield from lines
 
     def _failures(self, tally: Tally) -> Iterator[Failure]:
         profile = self._profile()
         for each in tally.failed:
             if each.problem:
-                yield _failure(each, each.problem, self.batch, profile)
-
-    def _unreadable(self) -> Iterator[Failure]:
-        """Yield the lines that are no result, for the log: by their place, for they name no record."""
-        for number, line in islice(self.matching.unreadable.items(), _MOST_UNREADABLE):
-            yield Failure(
-                record_key=f"line {number}", batch_id=self.batch_id, attempt_number=0, error_type="UnreadableLine",
-                error_message=f"Line {number} of {RESPONSES_FILE} is no result: {line.error}",
-                raw_response_text=line.raw.decode("utf-8", "replace"), model_name=self.batch.model,
-            )  # fmt: skip
+                yield failure_of(each.record, each.problem, each.traceback, self.batch, profile)
 
     def _profile(self) -> PromptProfile | None:
         row = self.connection.execute(_SQL["read_template"], {"prompt_id": self.batch.prompt_id}).fetchone()
@@ -341,7 +342,8 @@ class _Answers:
         return BatchReport(
             batch_id=batch.batch_id, task_key=batch.task_key, model=batch.model, mode=batch.mode, total=tally.total,
             success=tally.total - len(failures), failures=failures, max_retries=self.settings.genai.max_retries,
-            cost_usd=tally.cost, unstated=self.bill.unstated, unpriced=self.bill.unpriced, remarked_keys=tuple(tally.remarked),
+            cost_usd=tally.cost, unstated=self.bill.unstated, unpriced=self.bill.unpriced, unanswered=self.bill.unanswered,
+            remarked_keys=tuple(tally.remarked),
             provider_state=batch.provider_state, error=batch.error,
             foreign_keys=tuple(self.matching.foreign_keys), unreadable_lines=tuple(self.matching.unreadable),
         )  # fmt: skip
@@ -364,33 +366,6 @@ def _judge_one(record: RequestRecord, outcome: Matched | Problem, cost: Decimal,
 def _failed(record: RequestRecord, problem: Problem, result: ProcessingResult, outcomes: Outcomes) -> Event:
     error = (FinalAnswerError if problem.is_terminal else AnswerError)(problem.message)
     return outcomes.failed(record, error, result)._replace(error_type=problem.error_type)
-
-
-def _failure(judged: Judged, problem: Problem, batch: GenaiBatch, profile: PromptProfile | None) -> Failure:
-    raw = problem.raw
-    return Failure(
-        record_key=judged.record.record_key,
-        batch_id=batch.batch_id,
-        attempt_number=judged.record.attempt,
-        error_type=problem.error_type,
-        error_message=problem.message,
-        error_traceback=judged.traceback,
-        raw_response_text=raw.decode("utf-8", "replace") if raw else None,
-        extracted_text=problem.text,
-        raw_response_json=_whole_object(raw) if raw else None,
-        model_name=batch.model,
-        prompt_name=profile.profile if profile else None,
-        prompt_template=profile.template if profile else None,
-        generation_config=profile.generation if profile else None,
-    )
-
-
-def _whole_object(raw: bytes) -> dict[str, Any] | None:
-    """Return a result line as the JSON object that it is; None when it is none, or nests deeper than the database takes."""
-    try:
-        return decode_object(raw)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _row_counts(report: BatchReport) -> RowCounts:

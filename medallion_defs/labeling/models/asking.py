@@ -24,7 +24,16 @@ from medallion_defs.core.sections import ModelPrice, TaskSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.genai.cost import Mode, estimate_usd
-from medallion_defs.genai.requests import Media, Prompt, estimate_tokens, item_token, outbox_path, request_line, write_requests
+from medallion_defs.genai.requests import (
+    Media,
+    Prompt,
+    estimate_tokens,
+    item_token,
+    max_output_tokens,
+    outbox_path,
+    request_line,
+    write_requests,
+)
 from medallion_defs.genai.state import BatchState, BudgetReachedError, Intent, RequestRecord
 from medallion_defs.labeling.contract import ModelRequest, WorkItem
 from medallion_defs.labeling.engine import leases
@@ -36,7 +45,6 @@ from medallion_defs.ops.published import ChangedBytesError
 
 _SQL = load_queries("medallion_defs.labeling.models", "asking.sql")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
-DEFAULT_OUTPUT_TOKENS = 8_192
 
 
 class InFlightError(TransientError):
@@ -278,7 +286,6 @@ class _Estimate:
         self._prices = prices
         self._room_usd = room_usd
         self._day = clock.now().date()
-        self._output_tokens = int(prompt.generation.get("maxOutputTokens", DEFAULT_OUTPUT_TOKENS))
         self.tokens = 0
         self.usd = Decimal(0)
         self.refused_usd = Decimal(0)
@@ -286,7 +293,7 @@ class _Estimate:
     def takes(self, line: Mapping[str, Any]) -> bool:
         """Count a line, if there is room for it."""
         tokens = estimate_tokens(line)
-        usd = estimate_usd(tokens, self._output_tokens, self._prices, self._model, self._mode, self._day)
+        usd = estimate_usd(tokens, max_output_tokens(line), self._prices, self._model, self._mode, self._day)
         if self.usd + usd > self._room_usd:
             self.refused_usd = usd
             return False

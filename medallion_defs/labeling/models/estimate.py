@@ -16,10 +16,10 @@ from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.genai.cost import Mode, estimate_usd
-from medallion_defs.genai.requests import Media, estimate_tokens, item_token, request_line
+from medallion_defs.genai.requests import DEFAULT_OUTPUT_TOKENS, Media, estimate_tokens, item_token, request_line
 from medallion_defs.labeling.contract import Candidate, ModelTask, WorkItem
 from medallion_defs.labeling.engine.batch import input_path
-from medallion_defs.labeling.models.asking import DEFAULT_OUTPUT_TOKENS, prompt_of, render_template
+from medallion_defs.labeling.models.asking import prompt_of, render_template
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
 

@@ -166,6 +166,10 @@ def test_a_held_batch_is_resumed_or_given_up_by_a_person(cli: Transport, summari
     assert "looked at again" in call("genai", "resume", batch.batch_id).output
     look_for_an_hour(cli)
     assert cli.read(batch.batch_id).status == "held"
+    [held] = [each["sentence"] for each in json.loads(call("status", "--json").output)["findings"] if each["kind"] == "held"]
+    assert f"text.summarize: batch {batch.batch_id} is held with 3 records" in held
+    assert f"'medallion genai resume {batch.batch_id}' looks at it again" in held
+    assert f"medallion genai resume {batch.batch_id}" in " ".join(call("status").output.split())
     assert "count as spent" in call("genai", "cancel", batch.batch_id).output
     assert free(cli, batch.batch_id) == ("cancelled", 0, batch.reserved_usd)
 

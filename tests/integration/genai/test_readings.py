@@ -66,6 +66,25 @@ def test_an_unreadable_line_is_billed_logged_and_kept(notes: psycopg.Connection,
     assert (logged.record_key, logged.raw_response_text) == ("line 4", kept + "\n")
 
 
+def test_a_record_without_a_line_keeps_its_reserved_share_and_the_report_says_so(notes: psycopg.Connection, transport: Transport) -> None:
+    put_notes(notes, "one", "two", "three")
+    plant(transport, ItemFault(kind="missing", keys=["n1", "n2"]))
+    [report] = run_round(transport, judge_task())
+    settled, share = settled_and_share(notes)
+    [(answer_usd,)] = notes.execute("SELECT cost_usd FROM silver.tasks_results").fetchall()
+    assert settled == report.cost_usd == pytest.approx(answer_usd + 2 * share)
+    assert "2 records without a line; what they used is not known" in describe_report(report)
+
+
+def test_a_foreign_line_stands_for_the_record_without_one(notes: psycopg.Connection, transport: Transport) -> None:
+    put_notes(notes, "one", "two", "three")
+    plant(transport, ItemFault(kind="foreign", keys=["n1"]), ItemFault(kind="missing", keys=["n2"]))
+    [report] = run_round(transport, judge_task())
+    _, share = settled_and_share(notes)
+    assert (report.unanswered, len(report.foreign_keys)) == (1, 1)
+    assert share < report.cost_usd < 2 * share
+
+
 def test_a_byte_order_mark_and_blank_lines_lose_nothing(notes: psycopg.Connection, transport: Transport) -> None:
     put_notes(notes, "one", "two", "three")
     plant(transport, file=["bom", "blank_lines"])

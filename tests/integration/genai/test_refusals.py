@@ -1,5 +1,6 @@
 """What the provider refuses as a whole fails no record; what it refused after taking it is found and not paid twice."""
 
+import json
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 from medallion_defs.core import clock
 from medallion_defs.core.sections import ModelPrice
 from medallion_defs.genai.emulator_faults import CallFault, Faults
+from medallion_defs.genai.jobs import read_job
 from medallion_defs.genai.limiter import Limiter
 from medallion_defs.labeling import runner
-from tests.integration.genai.conftest import MODEL, PRICES, Transport, judge_task, parse
+from medallion_defs.labeling.models.answers import give_up
+from tests.integration.genai.conftest import MODEL, PRICES, Transport, judge_task, parse, run_round
 from tests.integration.labeling.notes import outputs, put_notes, states
 
 
@@ -69,6 +72,39 @@ def test_a_wrong_model_name_fails_no_record(notes: psycopg.Connection, transport
     [batch] = transport.state.list_batches("reserved")
     assert f"models/{MODEL} is not found" in str(batch.error)
     assert f"Check the model ({MODEL})" in str(batch.error)
+
+
+def test_a_job_that_failed_for_its_model_is_held_and_fails_no_record(notes: psycopg.Connection, transport: Transport) -> None:
+    reserve_notes(notes, transport, 2)
+    plant(transport, end_state="FAILED", failure=f"models/{MODEL} is not supported for batches.", polls=0)
+    transport.send()
+    assert "is not supported for batches" in transport.poll().problems[0]
+    [batch] = transport.state.list_batches("held")
+    assert f"Check the model ({MODEL})" in str(batch.error)
+    assert f"medallion genai cancel {batch.batch_id}" in str(batch.error)
+    [(failures,)] = notes.execute("SELECT count(*) FROM ops.failure_counts").fetchall()
+    assert (failures, transport.collect()) == (0, [])
+    assert {status for status, *_ in states(notes, "note.judge").values()} == {"batched"}
+    assert give_up(notes, batch) == 0, "a job that failed was not paid for"
+    notes.commit()
+    plant(transport)
+    assert [report.success for report in run_round(transport, judge_task())] == [2]
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "is_of_all"),
+    [
+        (3, "Line 7: invalid request", False),
+        (3, "models/x is not found for API version v1beta", True),
+        (5, "not here", True),
+        (9, "billing is off", True),
+        (13, "internal", False),
+        (13, "The model is overloaded", False),
+    ],
+)
+def test_which_failed_jobs_no_record_is_to_blame_for(code: int, message: str, is_of_all: bool) -> None:
+    job = {"metadata": {"state": "BATCH_STATE_FAILED"}, "done": True, "error": {"code": code, "message": message}}
+    assert read_job(json.dumps(job).encode(), "batches/1").refuses_batch == is_of_all
 
 
 def test_a_batch_that_is_too_large_is_cut_until_it_fits(notes: psycopg.Connection, transport: Transport) -> None:
@@ -140,6 +176,32 @@ def test_prices_are_those_of_the_day_of_submission(
     [(usage,)] = notes.execute("SELECT usage FROM silver.tasks_status WHERE usage IS NOT NULL").fetchall()
     tokens = usage["candidatesTokenCount"] + usage["thoughtsTokenCount"]
     assert Decimal(tokens) / 1000 < settled < Decimal(tokens) / 1000 + Decimal("0.001")
+
+
+@pytest.mark.parametrize("mode", ["batch", "online"])
+def test_what_is_reserved_follows_a_price_that_rises_before_the_batch_is_sent(
+    notes: psycopg.Connection, transport: Transport, mode: str
+) -> None:
+    with_genai(transport, online_requests=10 if mode == "online" else 0)
+    reserve_notes(notes, transport, 2)
+    [before] = transport.state.list_batches("reserved")
+    with_genai(
+        transport,
+        prices=[price.model_copy(update={"input_usd": 10 * price.input_usd, "output_usd": 10 * price.output_usd}) for price in PRICES],
+    )
+    send = transport.ask_online if mode == "online" else transport.send
+    with_genai(transport, max_usd_per_day=5 * before.reserved_usd)
+    send()
+    waiting = transport.read(before.batch_id)
+    assert (waiting.status, waiting.reserved_usd) == ("reserved", before.reserved_usd)
+    assert "At today's price" in str(waiting.error)
+    assert "genai.max_usd_per_day" in str(waiting.error)
+    let_time_pass(transport)
+    with_genai(transport, max_usd_per_day=Decimal(10))
+    send()
+    sent = transport.read(before.batch_id)
+    assert sent.status == ("ended" if mode == "online" else "active")
+    assert sent.reserved_usd == pytest.approx(10 * before.reserved_usd)
 
 
 def _of_another_day(price: ModelPrice) -> ModelPrice:

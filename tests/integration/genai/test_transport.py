@@ -252,6 +252,9 @@ def test_invariant_16_a_medium_whose_bytes_changed_since_it_was_published_is_not
     [item] = transport.collect()
     answers = [json.loads(line) for line in artifact(transport, item, "responses.jsonl").read_bytes().splitlines()]
     assert [answer["key"] for answer in answers if "response" in answer] == ["b"]
+    if mode == "batch":
+        [left_out] = map(json.loads, artifact(transport, item, "left_out.jsonl").read_bytes().splitlines())
+        assert (left_out["key"], left_out["error"]["code"]) == ("a", 400)
 
 
 def test_a_request_file_that_was_changed_is_not_sent_and_its_records_are_free_again(transport: Transport) -> None:
