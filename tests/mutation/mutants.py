@@ -40,6 +40,8 @@ ROOT = HERE.parent.parent
 LEFT_OUT = re.compile(
     r"Bit(Or|And|Xor)|[LR]Shift|Pow|Mod|Decorator|NoOp|VariableReplacer|VariableInserter|ExceptionReplacer|(Eq|Lt|Gt|LtE|GtE)_Is(Not)?$"
 )
+# The place is at the `|`: values that are frozen, and the star before parameters that are given by name.
+FOR_TYPES = re.compile(r"frozen=\||\|\*,")
 SWAPS = {
     "<=": "<", ">=": ">", "<": "<=", ">": ">=", "=": "<>", "<>": "=", "AND": "OR", "OR": "AND", "greatest": "least",
     "least": "greatest", "min": "max", "max": "min", "IS NULL": "IS NOT NULL", "IS NOT NULL": "IS NULL",
@@ -96,15 +98,17 @@ class Mutant:
 
 
 def python_mutants(path: str, tests: tuple[str, ...]) -> Iterator[Mutant]:
-    """Yield every change that Cosmic Ray's operators make in a module."""
-    nodes = list(ast_nodes(get_ast((ROOT / path).read_text(encoding="utf-8"))))
+    """Yield every change that Cosmic Ray's operators make in a module, but for what only the type checker reads."""
+    source = (ROOT / path).read_text(encoding="utf-8")
+    lines, nodes = source.splitlines(), list(ast_nodes(get_ast(source)))
     for name in operator_names():
         operator_class = get_operator(name)
         if LEFT_OUT.search(name) or operator_class.arguments():
             continue
-        places = sum(len(list(operator_class().mutation_positions(node))) for node in nodes)
-        for occurrence in range(places):
-            yield Mutant(path, f"{name} {occurrence}", partial(_apply, operator_class, occurrence), tests)
+        places = [start for node in nodes for start, _ in operator_class().mutation_positions(node)]
+        for occurrence, (row, column) in enumerate(places):
+            if not FOR_TYPES.search(lines[row - 1][:column] + "|" + lines[row - 1][column:]):
+                yield Mutant(path, f"{name} {occurrence}", partial(_apply, operator_class, occurrence), tests)
 
 
 def _apply(operator_class: type, occurrence: int, source: str) -> str:
@@ -205,6 +209,9 @@ def run_tests(folder: Path, tests: tuple[str, ...], timeout: float) -> str:
     except subprocess.TimeoutExpired:
         _stop(process)
         return "stopped"
+    except BaseException:
+        _stop(process)
+        raise
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -273,6 +280,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60, help="what is not begun by then is left out, and said")
     parser.add_argument("--only", nargs="*", default=[], help="of the sample, only changes whose name (path:digest) contains one of these")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # started with `&` it would be ignored, here and by the tests
     return run(options.count, options.seed, options.workers, options.minutes, options.only)
 
 

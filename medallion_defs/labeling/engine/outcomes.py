@@ -205,7 +205,7 @@ def cut_slices(items: Sequence[B], max_attempts: int) -> tuple[list[B], list[lis
 
 def _most(items: int, attempts: int, max_attempts: int) -> int:
     left = 1 - attempts / max(max_attempts - 1, 1)
-    return max(1, round(math.pow(items, left)))
+    return round(math.pow(items, left))
 
 
 def _parts(items: list[B], most: int) -> list[list[B]]:

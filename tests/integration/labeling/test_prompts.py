@@ -1,10 +1,11 @@
 """Promoting, rolling back, trying beside, estimating and comparing profiles, against a real database."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from pydantic import BaseModel, ConfigDict
@@ -19,7 +20,7 @@ from medallion_defs.labeling.models.compare import compare_profiles
 from medallion_defs.labeling.models.estimate import estimate
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
-from tests.integration.labeling.notes import NOTES, count_task, outputs, put_notes, shout_task
+from tests.integration.labeling.notes import NOTES, count_task, outputs, put_notes, shout, shout_task
 
 MODEL = "gemini-3.8-flash"
 
@@ -202,6 +203,22 @@ def test_what_cannot_be_decided_is_said_in_one_sentence(notes: psycopg.Connectio
     with pytest.raises(ConfigurationError, match=message):
         act(settings, task)
     assert profile_states(notes) == before
+
+
+def test_the_list_of_profiles_counts_and_prices_the_tasks_of_each(notes: psycopg.Connection, settings: Settings) -> None:
+    def costly(items: Sequence[WorkItem], context: TaskContext) -> Iterator[ProcessingResult]:
+        return (msgspec.structs.replace(result, cost_usd=Decimal("0.5")) for result in shout(items, context))
+
+    put_notes(notes, "hello", "world", "terminal")
+    runner.run(settings, shout_task(costly))
+    put_notes(notes, later="later")
+    runner.plan(settings, shout_task(costly))
+    runner.plan(settings, count_task())
+    for task_key in (None, "note.shout"):
+        [line] = list_profiles(settings, [shout_task()], task_key)
+        assert (line.answered, line.open, line.dead, line.cost_usd) == (2, 1, 1, Decimal("1.0"))
+    [line] = list_profiles(settings, [count_task()], "note.count")
+    assert (line.answered, line.open, line.dead, line.cost_usd) == (0, 2, 0, None)
 
 
 def test_a_profile_is_named_by_the_beginning_of_its_id(notes: psycopg.Connection, settings: Settings) -> None:

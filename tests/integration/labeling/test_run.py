@@ -209,6 +209,11 @@ def test_limit_bounds_what_is_planned_and_batched(notes: psycopg.Connection, set
     assert [(report.planned, report.batched) for report in reports] == [(3, 3), (3, 3), (1, 1), (0, 0)]
 
 
+def test_a_limit_counts_tasks_and_not_the_subjects_that_share_one(notes: psycopg.Connection, settings: Settings) -> None:
+    put_notes(notes, "same", "same", "same", "other", "third")
+    assert [runner.plan(settings, shout_task(), limit=2).planned for _ in range(2)] == [2, 1]
+
+
 def test_subjects_that_share_a_position_are_never_split(notes: psycopg.Connection, settings: Settings) -> None:
     put_notes(notes, *(f"note {number}" for number in range(6)))
     notes.execute("ALTER TABLE silver.notes DISABLE TRIGGER USER")

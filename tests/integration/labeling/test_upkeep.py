@@ -21,6 +21,7 @@ from tests.integration.labeling.notes import expire_leases, make_due, outputs, p
 
 SAID = {"text": "said by a person", "length": 3}
 GOOD = ("succeeded", 1, None)
+V1 = CodeVersions((), "v1")
 
 
 def current(notes: psycopg.Connection) -> list[str]:
@@ -106,6 +107,19 @@ def test_a_backfill_keeps_the_old_result_until_the_new_one_is_there(notes: psyco
         runner.backfill(settings, shout_task(), Scope(dataset="x"), before)
 
 
+def test_a_backfill_does_again_what_it_counted(notes: psycopg.Connection, settings: Settings) -> None:
+    for key in ("first", "second"):
+        put_notes(notes, **{key: key})
+        runner.run(settings, shout_task())
+    (_, file_id), (since, _) = notes.execute("SELECT created_at, file_id FROM silver.tasks_todo ORDER BY created_at").fetchall()
+    notes.commit()
+    before = clock.now() + timedelta(minutes=1)
+    for scope, tasks in ((Scope(), 2), (Scope(since=since), 1), (Scope(file_ids=(file_id,)), 1), (Scope(current_code=V1), 0)):
+        assert runner.count_backfill(settings, shout_task(), scope, before).tasks == tasks
+        assert runner.backfill(settings, shout_task(), scope, before).tasks == tasks
+        assert runner.run(settings, shout_task()).events.get("succeeded", 0) == tasks
+
+
 def test_the_same_answer_again_moves_no_result(notes: psycopg.Connection, settings: Settings) -> None:
     put_notes(notes, "hello")
     runner.run(settings, shout_task())
@@ -138,6 +152,15 @@ def test_compaction_keeps_the_latest_state_and_the_totals(notes: psycopg.Connect
     housekeeping.compact(settings, clock.now() + timedelta(hours=1))
     assert notes.execute("SELECT attempts, failed, last_attempt FROM silver.tasks_history WHERE failed > 0").fetchall() == [(3, 3, 3)]
     assert housekeeping.repair(settings) == housekeeping.Repaired(0, 0, 0, 0)
+
+
+def test_a_compaction_beside_another_does_nothing(notes: psycopg.Connection, settings: Settings) -> None:
+    put_notes(notes, "hello")
+    runner.run(settings, shout_task())
+    notes.execute("SELECT pg_advisory_xact_lock(hashtextextended('medallion compact tasks_status', 0))")
+    assert housekeeping.compact(settings, clock.now() + timedelta(hours=1)) == housekeeping.Compacted(0, 0)
+    notes.commit()
+    assert housekeeping.compact(settings, clock.now() + timedelta(hours=1)) == housekeeping.Compacted(batches=1, events=2)
 
 
 def test_work_that_is_not_done_is_never_compacted(notes: psycopg.Connection, settings: Settings) -> None:

@@ -138,6 +138,7 @@ def test_invariant_6_counts_add_up_per_item(db: psycopg.Connection, delivery: tu
         before = dict((key, rest) for key, *rest in db.execute(SNAPSHOT))
         loads = dict(zip(batch, load(db, *batch), strict=True))
         after = dict((key, rest) for key, *rest in db.execute(SNAPSHOT))
+        assert len(after) - len(before) == sum(item.created - item.deleted for item in loads.values())
         for file, item in loads.items():
             assert item.file_id == file.facts.file_id
             assert item.read == len(file.records) == item.created + item.updated + item.unchanged + item.duplicate + item.rejected
@@ -275,6 +276,13 @@ def test_an_item_with_too_many_rejects_is_refused_whole_and_says_why(db: psycopg
     assert replace(refused, error=None) == ItemLoad(refused.file_id, tried=(3, 2))
     assert names(db) == {"x": "one"}
     assert db.execute("SELECT count(*) FROM silver.rejected_rows WHERE file_id = %s", (refused.file_id,)).fetchone() == (2,)
+
+
+def test_of_a_refused_item_the_rows_with_each_flag_are_told(db: psycopg.Connection) -> None:
+    rows = [company(1, "x", "one", flags="a,b"), company(2, "y", "two", flags="a"), *(reject(number, "bad") for number in range(3, 6))]
+    (refused,) = load_items(db, COMPANIES, [(File("most.csv", ()).facts, iter(rows))], max_rejected_share=0.5)
+    assert refused.error is not None
+    assert (refused.tried, refused.flags) == ((5, 3), {"a": 2, "b": 1})
 
 
 def test_an_empty_file_and_a_file_of_rejects_only_load_without_rows(db: psycopg.Connection) -> None:

@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -107,13 +107,13 @@ def impatient(project: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return project.model_copy(update={"sources": {"articles": SourceSettings(max_item_seconds=1.0)}})
 
 
-def publish(settings: Settings, **words: str) -> None:
-    """Put pages into bronze and into the ledger, each with a word."""
+def publish(settings: Settings, files: Sequence[str] = ("page.html",), **words: str) -> None:
+    """Put pages into bronze and into the ledger, each with a word in each of its files."""
     at = clock.now()
     with LocalStore(settings.bronze_path).group("articles") as group:
         for number, (name, word) in enumerate(words.items()):
-            artifact = NewArtifact("page.html", word.encode())
-            group.stage(NewItem(name, name, "planted", at + timedelta(microseconds=number), [artifact]))
+            artifacts = [NewArtifact(file, word.encode()) for file in files]
+            group.stage(NewItem(name, name, "planted", at + timedelta(microseconds=number), artifacts))
         rows = [DatasetIngestion.published(publication.item, at) for publication in group.publish()]
     with psycopg.connect(settings.require_database_url()) as connection:
         Ledger(connection).register_published(rows)
@@ -285,3 +285,15 @@ def run_until_stopped(settings: Settings, batch_id: str) -> None:
         load_batch(settings, CONTENT, batch_id, "run-1")
     except KeyboardInterrupt:
         os._exit(STOPPED)
+
+
+def test_of_several_files_that_of_the_sources_name_is_read_and_a_single_file_whatever_its_name(
+    project: Settings, db: psycopg.Connection
+) -> None:
+    publish(project, ("export.html",), single="fine")
+    publish(project, ("notes.txt", "page.html"), named="fine")
+    publish(project, ("export.html", "notes.txt"), unnamed="fine")
+    load(project)
+    found = rows(db)
+    assert (found["single"][0], found["named"][0]) == ("loaded", "loaded")
+    assert "articles/unnamed has 0 files named 'page'; the source reads one." in found["unnamed"][2]

@@ -152,18 +152,22 @@ def test_a_changed_key_leaves_no_row_of_the_old_one(settings: Settings, db: psyc
     assert db.execute("SELECT count(*) FROM ops.file_ingestions WHERE status = 'loaded'").fetchone() == (2,)
 
 
-def test_where_the_newest_file_stops_to_make_a_key_the_older_files_row_returns(settings: Settings, db: psycopg.Connection) -> None:
+@pytest.mark.parametrize("batches", [["abc"], ["a", "b", "c"], ["c", "b", "a"]], ids=["together", "oldest first", "newest first"])
+def test_where_the_newest_file_stops_to_make_a_key_the_older_files_row_returns(
+    settings: Settings, db: psycopg.Connection, batches: list[str]
+) -> None:
     items = publish(settings, {"a": [("K8", "a")], "b": [("K8", "b")], "c": [("K8", "c")]})
-    register(db, items)
-    load_pending(settings, db, content_of(0))
+    for batch in batches:
+        register(db, [item for item in items if item.external_id in batch])
+        load_pending(settings, db, content_of(0))
     assert names(db) == {"K8": "c 0"}
     rejecting = content_of(6)  # (8 + 6) % 7 == 0
     requeue(db, items[2])
     with db.transaction():
-        [batch] = Ledger(db).claim(SOURCE, SourceSettings(), rejecting.code, clock.now())
+        [claimed] = Ledger(db).claim(SOURCE, SourceSettings(), rejecting.code, clock.now())
     db.commit()
     configured = settings.model_copy(update={"sources": {SOURCE: SourceSettings(max_rejected_share=1.0)}})
-    load_batch(configured, rejecting, batch.batch_id, "test")
+    load_batch(configured, rejecting, claimed.batch_id, "test")
     assert names(db) == {}
     assert db.execute("SELECT external_id FROM ops.file_ingestions WHERE status = 'pending' ORDER BY 1").fetchall() == [("a",), ("b",)]
     db.commit()

@@ -51,6 +51,13 @@ def test_reindex_refuses_a_damaged_item_and_keeps_the_index(store: LocalStore, p
     assert index_of(bronze).read_bytes() == before
 
 
+def test_a_link_among_the_items_is_no_item_and_does_not_hinder_a_reindex(store: LocalStore, publish: Publish, bronze: Path) -> None:
+    publish(("a", b"1"))
+    (bronze / "events" / "link").symlink_to("a")
+    assert store.reindex("events") == 1
+    assert [problem.kind for problem in store.verify("events")] == ["extra"]
+
+
 def test_publishing_goes_on_after_a_reindex(store: LocalStore, publish: Publish) -> None:
     publish(("a", b"1"))
     store.reindex("events")

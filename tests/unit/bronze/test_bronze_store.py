@@ -4,11 +4,14 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -202,16 +205,18 @@ def test_a_torn_tail_longer_than_a_block_is_cut_too(publish: Publish, bronze: Pa
     assert [item.external_id for item in index_items(bronze)] == ["a", "b"]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
-def test_a_full_or_failing_disk_is_one_transient_error_that_names_the_folder(
-    store: LocalStore, bronze: Path, monkeypatch: pytest.MonkeyPatch, number: int
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.ENOSPC, "Free disk space"), (errno.EROFS, "The file system is read-only"), (errno.EIO, "The disk failed")]
+)
+def test_a_full_or_failing_disk_is_one_transient_error_that_names_the_folder_and_the_remedy(
+    store: LocalStore, bronze: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
 ) -> None:
     def fail(fd: int, data: bytes) -> int:
         raise OSError(number, os.strerror(number))
 
     with store.group("events") as group:
         monkeypatch.setattr(os, "write", fail)
-        with pytest.raises(TransientError, match=str(bronze / "events")):
+        with pytest.raises(TransientError, match=re.escape(f"{bronze / 'events'}: {os.strerror(number)}. {remedy}")):
             group.stage(new_item("a", b"1"))
         monkeypatch.undo()
     assert store.current("events", "a") is None
@@ -274,6 +279,25 @@ def test_without_a_group_sync_every_file_and_folder_is_synced(bronze: Path, monk
         group.publish()
     assert synced[:3] == ["events.csv", "_item.json", "0"]
     assert synced[-2:] == ["events", "_index.jsonl"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="syncfs(2) is Linux's")
+@pytest.mark.parametrize(
+    ("release", "platform", "is_used"),
+    [
+        ("5.7.19", "linux", False),
+        ("5.8.0-rc1", "linux", True),
+        ("6.1.0", "linux", True),
+        ("unknown", "linux", False),
+        ("25.1", "darwin", False),
+    ],
+)
+def test_a_sync_of_the_whole_file_system_is_used_only_where_it_reports_failed_writes(
+    monkeypatch: pytest.MonkeyPatch, release: str, platform: str, is_used: bool
+) -> None:
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=release))
+    monkeypatch.setattr(sys, "platform", platform)
+    assert (disk.find_syncfs.__wrapped__() is not None) is is_used
 
 
 def _publish_many(root: Path, worker: int) -> None:

@@ -1,5 +1,6 @@
 """Items taken out of the store: what stays in their place, and what becomes of the same bytes and of the same id later."""
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -111,6 +112,13 @@ def test_of_a_forgotten_id_nothing_is_left_that_a_person_wrote(store: LocalStore
     assert list(store.verify("events")) == []
     assert store.reindex("events") == 3
     assert list(store.verify("events")) == []
+
+
+def test_a_tombstone_of_another_source_is_found(store: LocalStore, publish: Publish, bronze: Path) -> None:
+    publish(("jane", b"1"))
+    store.forget("events", "jane", NOW)
+    shutil.copytree(bronze / "events", bronze / "articles")
+    assert [problem.kind for problem in store.verify("articles")] == ["changed"]
 
 
 def test_a_forgotten_id_is_refused_by_a_sentence_that_does_not_name_it(store: LocalStore, publish: Publish) -> None:
