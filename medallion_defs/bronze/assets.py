@@ -13,7 +13,7 @@ import dagster as dg
 from medallion_defs.bronze.contract import Fetch, TreeFetch
 from medallion_defs.bronze.fetch_time import read_fetch_time
 from medallion_defs.bronze.landing import LeftFile, landing_fingerprint
-from medallion_defs.bronze.landing_fetch import FetchReport, fetch_landing
+from medallion_defs.bronze.landing_fetch import FetchReport, fetch_landing, is_refused_already, remember_refused
 from medallion_defs.bronze.lateness import look_at_landing
 from medallion_defs.bronze.local import LocalStore
 from medallion_defs.bronze.tree_assets import build_tree
@@ -77,6 +77,7 @@ def fetch_source(settings: Settings, source: Source, run_id: str | None) -> Fetc
         ledger, now = Ledger(connection), clock.now()
         ledger.register_published(DatasetIngestion.published(item, now, time.now) for item in report.published)
         ledger.register_refused(_refusal(source, file, now, run_id) for file in report.refused)
+    remember_refused(settings.landing_path, source.name, report.left)
     return report
 
 
@@ -140,6 +141,8 @@ def _build_sensor(source: Source) -> dg.SensorDefinition:
         fingerprint = landing_fingerprint(settings.landing_path, source.name, options.landing, now)
         if fingerprint is None:
             return dg.SkipReason(f"nothing complete in landing/{source.name}")
+        if is_refused_already(settings.landing_path, source.name, fingerprint):
+            return dg.SkipReason(f"landing/{source.name} holds only what was refused; 'medallion status' says why")
         request = request_run(context.instance, f"bronze/{source.name}/{fingerprint[:32]}", options.retry_seconds, now)
         return dg.SkipReason(f"landing/{source.name}: {request}") if isinstance(request, str) else request
 

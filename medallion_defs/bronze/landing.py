@@ -87,10 +87,12 @@ def landing_fingerprint(landing_path: Path, source: str, landing: LandingSetting
 
     It goes over names, sizes, times and inodes: the same file dropped a second time gives another hash.
     """
-    scan = scan_landing(landing_path, source, landing, now)
-    if not scan.ready and not scan.refused:
-        return None
-    return sha256(repr(scan).encode()).hexdigest()
+    return fingerprint_of(scan_landing(landing_path, source, landing, now))
+
+
+def fingerprint_of(scan: LandingScan) -> str | None:
+    """Return the hash of what a scan found, as `landing_fingerprint` does."""
+    return sha256(repr(scan).encode()).hexdigest() if scan.ready or scan.refused else None
 
 
 def _scan_tree(folder: str, landing: LandingSettings, now: float) -> Iterator[LandingFile | LeftFile]:

@@ -20,7 +20,7 @@ from medallion_defs.bronze.disk import FOLDER, disk_errors
 from medallion_defs.bronze.encoding import InvalidExternalIdError, artifact_name
 from medallion_defs.bronze.fetch_time import FetchTime
 from medallion_defs.bronze.folder import facts_of
-from medallion_defs.bronze.landing import DONE_SUFFIX, LandingFile, LeftFile, scan_landing
+from medallion_defs.bronze.landing import DONE_SUFFIX, LandingFile, LandingScan, LeftFile, fingerprint_of, scan_landing
 from medallion_defs.bronze.memory import read_memory, write_memory
 from medallion_defs.bronze.store import BronzeStore, DamagedItemError, ForgottenItemError, NewArtifact, NewItem
 from medallion_defs.core.content import Source
@@ -55,6 +55,7 @@ class FetchReport:
         unchanged: the current revisions of files whose bytes bronze already had.
         refused: files that stay until somebody acts.
         removed: files whose bytes bronze had until a policy removed them; they were not taken again.
+        left: fingerprint of the refused files, as long as nothing else lies beside them; None: none were refused.
         waiting: files that changed or vanished while they were copied; the next fetch looks again.
         bytes: of the published items.
         seconds: of the whole call.
@@ -67,6 +68,7 @@ class FetchReport:
     bytes: int
     seconds: float
     removed: tuple[LeftFile, ...] = ()
+    left: str | None = None
 
 
 def fetch_landing(
@@ -101,6 +103,7 @@ def fetch_landing(
         bytes=sum(item.bytes for item in fetch.published),
         seconds=timer.seconds,
         removed=tuple(fetch.removed),
+        left=fingerprint_of(LandingScan(tuple(file for file in scan.ready if file in fetch.stuck), scan.refused)),
     )
 
 
@@ -131,6 +134,7 @@ class _Fetch:
     unchanged: list[BronzeItem] = field(default_factory=list)
     waiting: list[LeftFile] = field(default_factory=list)
     removed: list[LeftFile] = field(default_factory=list)
+    stuck: list[LandingFile] = field(default_factory=list)
     count: int = 0
 
     def move(self, files: Sequence[LandingFile], *, with_marker: bool) -> None:
@@ -171,21 +175,25 @@ class _Fetch:
                     group.stage(self._new_item(file))
                     staged.append(file)
                 except (FileRefusedError, InvalidExternalIdError, DamagedItemError) as error:
-                    self.refused.append(LeftFile(file.external_id, str(error)))
+                    self._refuse(file, LeftFile(file.external_id, str(error)))
                 except ForgottenItemError as error:
                     # By its hash: the name is what was forgotten, and a report ends up in logs and in the ledger.
-                    self.refused.append(LeftFile(hashed_id(self.source.name, file.external_id), str(error)))
+                    self._refuse(file, LeftFile(hashed_id(self.source.name, file.external_id), str(error)))
                 except FileUnsettledError as error:
                     self.waiting.append(LeftFile(file.external_id, str(error)))
                 except MedallionError:
                     raise  # of no file: the disk
                 except Exception as error:  # noqa: BLE001 - whatever one file makes the code raise, the others are taken
-                    self.refused.append(LeftFile(file.external_id, describe_unexpected(error)))
+                    self._refuse(file, LeftFile(file.external_id, describe_unexpected(error)))
             publications = group.publish()
         answers = list(zip(staged, publications, strict=True))
         for file, publication in answers:
             self._note(file, publication.item, publication.tombstone, is_new=publication.is_new)
         return [(file, publication.item) for file, publication in answers]
+
+    def _refuse(self, file: LandingFile, left: LeftFile) -> None:
+        self.refused.append(left)
+        self.stuck.append(file)
 
     def _note(self, file: LandingFile, item: BronzeItem, tombstone: Tombstone | None, *, is_new: bool) -> None:
         if tombstone:
@@ -297,6 +305,32 @@ def _check_same(status: os.stat_result, file: LandingFile) -> None:
 
 def _is_same(status: os.stat_result, file: LandingFile) -> bool:
     return (status.st_ino, status.st_size, status.st_mtime_ns) == (file.inode, file.bytes, file.mtime_ns)
+
+
+class _Refused(msgspec.Struct, frozen=True):
+    fingerprint: str
+
+
+def remember_refused(landing_path: Path, source: str, fingerprint: str | None) -> None:
+    """Remember what a fetch refused and left, once the ledger has it, so that it is no reason for another run.
+
+    Raises:
+        MedallionError: the disk does not take it.
+    """
+    path = landing_path / LEFT_FOLDER / f"{source}.refused.json"
+    content = {"landing": _Refused(fingerprint)} if fingerprint else {}
+    if read_memory(path, _Refused) != content:
+        write_memory(path, content)
+
+
+def is_refused_already(landing_path: Path, source: str, fingerprint: str) -> bool:
+    """Whether all that lies in landing is what the last fetch refused.
+
+    Raises:
+        MedallionError: the disk does not give what was remembered.
+    """
+    found = read_memory(landing_path / LEFT_FOLDER / f"{source}.refused.json", _Refused).get("landing")
+    return found is not None and found.fingerprint == fingerprint
 
 
 def forget_remembered(path: Path, external_id: str) -> None:

@@ -15,7 +15,7 @@ QUALITY_FLAGS = MappingProxyType(
         "fetched_at_adjusted": "The item is dated otherwise than by the clock of its fetch; its note says why.",
         "founded_year_out_of_range": "The founding year is before 1000, or after the year of the delivery.",
         "future_event_at": "The event lies more than 5 minutes after its file was fetched.",
-        "guessed_encoding": "The file is not UTF-8, and its recipe names no encoding; the row's characters beyond ASCII rest on a guess.",
+        "guessed_encoding": "The text is not UTF-8, and nothing names its encoding; characters beyond ASCII rest on a guess.",
         "implausible_event_at": "The event lies before 1970-01-02: a clock that was never set.",
         "invalid_characters": "Bytes of the page that are not of its encoding became U+FFFD.",
         "mislabeled_encoding": "The page declares an encoding that its bytes are not of; another was guessed.",

@@ -39,6 +39,8 @@ def test_what_others_reported_reads_as_it_was_meant(loaded: Settings, db: psycop
         assert text in rows[name][1], name
         assert "\ufffd" not in rows[name][1], name
     assert rows["nested_replies_300.html"][1].count("Reply number") == 300
+    guessed = db.execute("SELECT article_id FROM silver.articles WHERE 'guessed_encoding' = ANY (quality_flags) ORDER BY 1").fetchall()
+    assert guessed == [("charset_undefined.html",)], "the others declare their encoding"
     attempts = dict(db.execute("SELECT external_id, attempts FROM ops.file_ingestions WHERE status = 'loaded'").fetchall())
     assert attempts == dict.fromkeys(rows, 1)
     [refused] = db.execute("SELECT error_code, message FROM silver.rejected_rows").fetchall()

@@ -2,12 +2,15 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
 import psycopg
 import pytest
 
+from medallion_defs.bronze.landing import LandingFile
+from medallion_defs.bronze.landing_fetch import FileRefusedError, _Fetch
 from medallion_defs.core import clock
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.core.settings import Settings
@@ -40,7 +43,7 @@ def tick_until_it_asks(defs: dg.Definitions, name: str, settings: Settings, inst
 
 def run_request(defs: dg.Definitions, settings: Settings, instance: dg.DagsterInstance, request: dg.RunRequest, key: list[str]) -> bool:
     """Run what a sensor asked for, with its tags, as the daemon would."""
-    [asset] = [asset for asset in defs.assets or () if isinstance(asset, dg.AssetsDefinition) and asset.key == dg.AssetKey(key)]
+    [asset] = [asset for asset in defs.assets or () if isinstance(asset, dg.AssetsDefinition) and asset.keys == {dg.AssetKey(key)}]
     result = dg.materialize(
         [asset],
         instance=instance,
@@ -117,6 +120,38 @@ def test_the_landing_sensor_asks_once_for_what_lies_there_and_again_when_that_ch
     drop(settings, "driver_events", "b.jsonl", b'{"event_id": "b"}\n')
     [second], _, _ = tick(bronze.defs, "landing_driver_events", settings, instance)
     assert second.run_key != first.run_key
+
+
+@pytest.mark.parametrize("kind", ["a link", "a file that cannot be read whole"])
+def test_what_was_refused_and_lies_on_is_no_reason_for_another_run(
+    settings: Settings, db: psycopg.Connection, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def refuse(fetch: _Fetch, file: LandingFile) -> Iterator[bytes]:
+        if file.external_id == "bad.jsonl":
+            raise FileRefusedError("it cannot be read: Input/output error")
+        yield from read(fetch, file)
+
+    drop(settings, "driver_events", "good.jsonl", b'{"event_id": "a"}\n')
+    if kind == "a link":
+        (settings.landing_path / "driver_events" / "bad.jsonl").symlink_to("good.jsonl")
+    else:
+        read = _Fetch._read
+        monkeypatch.setattr(_Fetch, "_read", refuse)
+        drop(settings, "driver_events", "bad.jsonl", b'{"event_id": "b"}\n')
+    [first], _, _ = tick(bronze.defs, "landing_driver_events", settings, instance)
+    assert run_request(bronze.defs, settings, instance, first, ["bronze", "driver_events"])
+    requests, _, why = tick(bronze.defs, "landing_driver_events", settings, instance)
+    assert requests == []
+    assert "holds only what was refused" in why
+    assert db.execute("SELECT external_id, status FROM ops.file_ingestions ORDER BY 1").fetchall() == [
+        ("bad.jsonl", "refused"), ("good.jsonl", "pending"),
+    ]  # fmt: skip
+    drop(settings, "driver_events", "more.jsonl", b'{"event_id": "c"}\n')
+    [second], _, _ = tick(bronze.defs, "landing_driver_events", settings, instance)
+    assert run_request(bronze.defs, settings, instance, second, ["bronze", "driver_events"])
+    assert tick(bronze.defs, "landing_driver_events", settings, instance)[0] == []
+    (settings.landing_path / "driver_events" / "bad.jsonl").unlink()
+    assert "nothing complete" in tick(bronze.defs, "landing_driver_events", settings, instance)[2]
 
 
 def test_the_gold_sensor_hands_out_a_range_until_gold_has_it(

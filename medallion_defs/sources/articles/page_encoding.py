@@ -48,7 +48,7 @@ def decode_page(content: bytes, name: str) -> tuple[str, str]:
     if declared and declared != UTF_8:
         return _decode(content, declared)
     text, flags = _decode(content, guess_encoding(b"\n".join(_BEYOND_ASCII.findall(content))))
-    return text, flags + (",mislabeled_encoding" if declared else "")
+    return text, flags + (",mislabeled_encoding" if declared else ",guessed_encoding")
 
 
 def declared_encoding(head: bytes) -> TextEncoding | None:

@@ -8,7 +8,10 @@ survey holds for the packets that it was given, and while their container is ope
 import struct
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from medallion_defs.sources.media.stream_ends import announced_frames, is_cut_frame, lacks_last_page
 
 if TYPE_CHECKING:
     from av import Packet
@@ -30,6 +33,7 @@ class StreamPackets:
         corrupt: not whole, as the demuxer says: the file ends inside them.
         runs: first and last instant of each run, in ticks of the stream; joined files begin again.
         step: ticks from a packet to the next; stands in for durations that a format does not keep.
+        last: the last packet.
     """
 
     stream: "Stream"
@@ -38,6 +42,7 @@ class StreamPackets:
     corrupt: int = 0
     runs: list[list[int]] = field(default_factory=list)
     step: int = 0
+    last: "Packet[Stream] | None" = None
     _last_dts: int | None = None
 
     @property
@@ -66,6 +71,7 @@ class StreamPackets:
         self.count += 1
         self.bytes += packet.size
         self.corrupt += packet.is_corrupt
+        self.last = packet
         time = packet.pts if packet.pts is not None else packet.dts
         if time is None or packet.is_discard:  # discarded: left out by the file's edit list
             return
@@ -132,7 +138,7 @@ class PacketSurvey:
     @property
     def missing_ms(self) -> int | None:
         """Milliseconds that the header announces and the file does not hold; None where it does not say."""
-        missing = self._missing_seconds(self._announced_end())
+        missing = self._missing_of_mp3() if self._container.format.name == "mp3" else self._missing_seconds(self._announced_end())
         return None if missing is None else round(missing * 1000)
 
     def missing_packets(self, stream: "Stream") -> int:
@@ -140,8 +146,25 @@ class PacketSurvey:
         found = self.of(stream)
         if self._container.format.name == _MP4:
             return max(0, len(stream.index_entries) - found.count)
+        if self._container.format.name == "ogg":
+            return int(lacks_last_page(Path(self._container.name)))
+        if self._container.format.name in ("mp3", "aac"):
+            return (self._missing_frames(found) or 0) + self._ends_in_a_frame(found)
         missing = self._missing_seconds(self._announced_end())
         return int(missing / (found.step * found.time_base)) if missing and found.step else 0
+
+    def _ends_in_a_frame(self, found: StreamPackets) -> bool:
+        return found.last is not None and is_cut_frame(self._container.format.name, bytes(found.last))
+
+    def _missing_frames(self, found: StreamPackets) -> int | None:
+        """Return how many frames an MP3 announces and does not hold at all; None: it announces none. Parts joined to one hold more."""
+        announced = announced_frames(Path(self._container.name)) if self._container.format.name == "mp3" else None
+        return None if announced is None else max(0, announced - found.count)
+
+    def _missing_of_mp3(self) -> Fraction | None:
+        found = self.of(self._container.streams.audio[0])
+        frames = self._missing_frames(found)
+        return None if frames is None else (frames + self._ends_in_a_frame(found)) * found.step * found.time_base
 
     def _missing_seconds(self, announced_end: Fraction | None) -> Fraction | None:
         if announced_end is None:

@@ -15,6 +15,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from medallion_defs.cli.data import gold_specs, silver_specs
+from medallion_defs.core import clock
 from medallion_defs.core.errors import ConfigurationError, TransientError
 from medallion_defs.core.sections import CurricularSettings, LandingSettings, SourceSettings
 from medallion_defs.core.settings import Settings
@@ -26,6 +27,7 @@ from medallion_defs.labeling.labels import markers
 from medallion_defs.labeling.registry import Task, load_tasks
 from medallion_defs.locations import bronze, silver
 from medallion_defs.ops.lineage import trace_bronze, trace_gold
+from medallion_defs.ops.scope import Scope
 from tests.integration.dagster_assets import materialize
 from tests.integration.genai.conftest import MODEL, Transport, parse, run_round
 from tests.integration.labeling.notes import make_due, states
@@ -197,6 +199,19 @@ def test_a_marker_that_is_removed_sends_its_page_again_and_no_other(pages: Pages
         name: before[name] for name in ("task_id", "content_sha256", "prompt_id")
     }
     assert after["output"]["evidence"] == pages.gold()[KEY]["evidence"]
+    assert pages.ask() == set()
+
+
+def test_a_backfill_leaves_marked_pages_as_they_are_and_says_so(pages: Pages) -> None:
+    pages.load()
+    pages.ask()
+    settings, before = pages.settings, pages.rows("SELECT * FROM silver.tasks_todo ORDER BY task_id")
+    dry = runner.count_backfill(settings, pages.task, Scope(), clock.now())
+    done = runner.backfill(settings, pages.task, Scope(), clock.now())
+    assert (done.tasks, done.marked) == (dry.tasks, dry.marked) == (0, len(before))
+    said = runner.explain_marked(settings, pages.task, done.marked)
+    assert f"{len(before)} more in the scope have a success marker in {pages.tree.output_dir}, which keeps them from being asked" in said
+    assert pages.rows("SELECT * FROM silver.tasks_todo ORDER BY task_id") == before
     assert pages.ask() == set()
 
 

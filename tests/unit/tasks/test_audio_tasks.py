@@ -89,6 +89,36 @@ def test_a_sound_that_is_cut_off_says_how_much_is_missing(run_task: RunTask, tmp
     assert output["damaged_packets"] > 0
 
 
+@pytest.mark.parametrize("share", [0.5, 0.999])
+@pytest.mark.parametrize(("name", "codec", "rate"), [("a.mp3", "libmp3lame", 44_100), ("b.mp3", "libmp3lame", 16_000)])
+def test_an_mp3_that_is_cut_off_says_how_much_is_missing_of_what_it_announces(
+    run_task: RunTask, tmp_path: Path, name: str, codec: str, rate: int, share: float
+) -> None:
+    sound = make_tone(tmp_path / name, codec=codec, rate=rate, seconds=4.0)
+    whole = output_of(run_task("audio_probe", sound))
+    assert (whole["missing_ms"], whole["damaged_packets"]) == (0, 0)
+    sound.write_bytes(sound.read_bytes()[: int(sound.stat().st_size * share)])
+    output = output_of(run_task("audio_probe", sound))
+    assert output["missing_ms"] == pytest.approx(4_000 * (1 - share), abs=200)
+    frames = output["missing_ms"] * rate / (1_152_000 if rate == 44_100 else 576_000)
+    assert output["damaged_packets"] == pytest.approx(frames, abs=1)
+
+
+@pytest.mark.parametrize("cut", [5, 20_005])
+@pytest.mark.parametrize(
+    ("name", "codec", "rate"),
+    [("a.aac", "aac", 44_100), ("a.opus", "libopus", 48_000), ("a.mp2", "mp2", 44_100)],
+)
+def test_a_sound_that_announces_no_end_says_that_its_last_piece_is_cut(
+    run_task: RunTask, tmp_path: Path, name: str, codec: str, rate: int, cut: int
+) -> None:
+    sound = make_tone(tmp_path / name, codec=codec, rate=rate, seconds=4.0)
+    assert output_of(run_task("audio_probe", sound))["damaged_packets"] == 0
+    sound.write_bytes(sound.read_bytes()[:-cut])
+    output = output_of(run_task("audio_probe", sound))
+    assert (output["missing_ms"], output["damaged_packets"]) == (None, 1)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"", "has no bytes"), (b"fLaC" + b"\0" * 100, "cannot be decoded"), (image_bytes("PNG"), "has no audio stream")],
