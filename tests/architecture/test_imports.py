@@ -114,6 +114,7 @@ def imported_names(node: ast.AST) -> list[str]:
                 "subjects.sql",
                 "files.py",
                 "packets.py",
+                "stream_ends.py",
                 "decoding.py",
                 "levels.py",
                 "page_encoding.py",
