@@ -182,6 +182,13 @@ class TaskSettings(Section):
     retry_seconds_by_error: dict[str, Annotated[float, Field(ge=0, le=DAY_SECONDS)]] = Field(
         default_factory=dict, description="The same for errors of a type, by the type's name."
     )
+    max_item_seconds: float = Field(
+        3_600.0,
+        gt=0,
+        le=DAY_SECONDS,
+        description="Longest work on one item, or longest silence of a processor that does not say at which item it is; past it the "
+        "worker is ended, the item fails, and the others go on.",
+    )
     lease_seconds: float = Field(
         60.0,
         ge=1,

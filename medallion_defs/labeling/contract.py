@@ -96,6 +96,9 @@ class WorkItem(msgspec.Struct, frozen=True):
     dependencies: Mapping[UUID, Mapping[str, Any]] = msgspec.field(default_factory=dict)
 
 
+def _unheard(_item: WorkItem) -> None: ...
+
+
 @dataclass(frozen=True)
 class TaskContext:
     """What a processor knows of its surroundings.
@@ -104,10 +107,13 @@ class TaskContext:
         parameters: of the prompt profile (`every_seconds`, `max_edge_px` …).
         derived: makes and returns the folder `data/derived/{task_key}/{task_id}/` of an item; what is put there must be
             named by content and be the same whenever the task is done again.
+        begin: to be told, where a processor works on one item after the other, at which it is. Then this item alone is charged
+            when the process dies or the item takes too long; otherwise it is searched for in ever smaller parts of the list.
     """
 
     parameters: Mapping[str, Any]
     derived: Callable[[UUID], Path]
+    begin: Callable[[WorkItem], None] = _unheard
 
 
 class ProcessingResult(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
 """Processors that work on one item at a time: most tasks without a model. Says what every such task would say again.
 
-A task gives a function of one item; here it becomes a `Processor`: parameters checked once a batch, each item timed, and whatever
-it raises made the result of the item it belongs to.
+A task gives a function of one item; here it becomes a `Processor`: parameters checked once a batch, each item announced and timed, and
+whatever it raises made the result of the item it belongs to.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,12 +25,13 @@ def item_processor(parameters_model: type[P], process_item: Callable[[WorkItem, 
     def process(items: Sequence[WorkItem], context: TaskContext) -> Iterator[ProcessingResult]:
         parameters = _check_parameters(parameters_model, context)
         for item in items:
+            context.begin(item)
             timer = Timer()
             try:
                 output = process_item(item, parameters, context).model_dump(mode="json")
             except MedallionError as error:
                 yield ProcessingResult(item.task_id, error=error, duration_ms=timer.seconds * 1000)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - a library may raise anything; it is this item's, and no other's
+            except BaseException as error:  # noqa: BLE001 - a library may raise anything; it is this item's, and no other's
                 yield ProcessingResult(item.task_id, error=UnexpectedError.of(error), duration_ms=timer.seconds * 1000)
             else:
                 yield ProcessingResult(item.task_id, output=output, duration_ms=timer.seconds * 1000)

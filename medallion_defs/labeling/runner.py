@@ -23,9 +23,8 @@ from medallion_defs.genai.state import BudgetReachedError
 from medallion_defs.labeling.engine import leases, reading
 from medallion_defs.labeling.engine.batch import ClaimedBatch
 from medallion_defs.labeling.engine.consolidate import Consolidated, consolidate_task
-from medallion_defs.labeling.engine.interrupts import is_interrupt
 from medallion_defs.labeling.engine.plan import PlanReport, RedoExtent, Requeuable, count_redo, plan_task, redo, requeue_tasks
-from medallion_defs.labeling.engine.process import BatchRun
+from medallion_defs.labeling.engine.process import Processing, process_batch, start_processing
 from medallion_defs.labeling.engine.reading import TaskFilter, TaskLife, TaskRow
 from medallion_defs.labeling.labels.markers import markers_of, write_markers
 from medallion_defs.labeling.models.asking import BatchAsking, model_limits
@@ -119,8 +118,14 @@ def work(settings: Settings, task: Task, worker: str | None = None) -> Iterator[
 def _working(settings: Settings, task: Task, worker: str | None) -> Iterator[Callable[[int | None], ProcessReport]]:
     """Give what processes one batch, over the one connection and the one keeper of leases of a worker."""
     keeper = leases.Keeper(settings, settings.task(task.task_key).lease_seconds)
-    with db.connect(settings, _ROLE, autocommit=True) as connection, keeper, _only_new_garbage():
-        yield lambda batch_id: _process(connection, keeper, settings, task, batch_id, worker or worker_name())
+    name = worker or worker_name()
+    with (
+        db.connect(settings, _ROLE, autocommit=True) as connection,
+        keeper,
+        _only_new_garbage(),
+        start_processing(settings, task) as processing,
+    ):
+        yield lambda batch_id: _process(connection, keeper, processing, settings, task, batch_id, name)
 
 
 @contextmanager
@@ -138,7 +143,13 @@ def _only_new_garbage() -> Iterator[None]:
 
 
 def _process(
-    connection: psycopg.Connection, keeper: leases.Keeper, settings: Settings, task: Task, batch_id: int | None, worker: str
+    connection: psycopg.Connection,
+    keeper: leases.Keeper,
+    processing: Processing,
+    settings: Settings,
+    task: Task,
+    batch_id: int | None,
+    worker: str,
 ) -> ProcessReport:
     timer = Timer()
     lease = leases.claim(connection, task.task_key, worker, settings.task(task.task_key).lease_seconds, batch_id)
@@ -147,20 +158,17 @@ def _process(
     with keeper.keeping(lease), _given_back_when_stopped(settings, lease):
         if task.spec.model is not None:
             return _ask(connection, settings, task, lease, timer)
-        events = BatchRun(ClaimedBatch(connection, settings, task, lease)).run()
+        events = process_batch(ClaimedBatch(connection, settings, task, lease), processing)
     return ProcessReport(lease.batch_id, True, dict(events), timer.seconds)
 
 
 @contextmanager
 def _given_back_when_stopped(settings: Settings, lease: leases.Lease) -> Iterator[None]:
-    """Give the batch back, without a charge, when a signal, Dagster's interrupt or the end of the program ends the block.
-
-    What else ends it (a panic of a library in Rust) is a death like any other: the lease runs out, and the attempts count.
-    """
+    """Give the batch back, without a charge, when a signal, Dagster's interrupt or the end of the program ends the block."""
     try:
         yield
-    except BaseException as error:
-        if not (isinstance(error, SystemExit) or is_interrupt(error)):
+    except BaseException as stop:
+        if isinstance(stop, Exception):
             raise
         # Over a connection of its own: the worker's may have been interrupted in the middle of a statement.
         with suppress(MedallionError, psycopg.Error), db.connect(settings, _ROLE, autocommit=True) as connection:

@@ -1,11 +1,12 @@
 """One microbatch from bronze to silver: start it in the ledger, read, load and save in one transaction. Knows no Dagster.
 
 What fails for one item fails that item, whatever raises it. When the load of the whole batch fails because of one value, the items
-are loaded one by one, so that only the culprit fails. The load runs in a child process (`supervision.py`): an item may end that.
+are loaded one by one, so that only the culprit fails. The load runs in a child process (`core/supervision.py`): an item may end that.
 """
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +19,10 @@ from medallion_defs.core import clock, db
 from medallion_defs.core.code_version import CodeVersions
 from medallion_defs.core.content import Source
 from medallion_defs.core.errors import MedallionError, TerminalError, TransientError, UnexpectedError
-from medallion_defs.core.isolation import Note
+from medallion_defs.core.isolation import Note, Worker
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.core.settings import Settings
+from medallion_defs.core.supervision import Budget, Supervised
 from medallion_defs.core.timing import Timer
 from medallion_defs.ops.endings import Ending
 from medallion_defs.ops.file_ingestion import DatasetIngestion, RowCounts
@@ -34,7 +36,7 @@ from medallion_defs.silver.extract import Extraction, Parser, Row, open_extracti
 from medallion_defs.silver.file_parser import FileParser, open_file
 from medallion_defs.silver.loader import ItemLoad, classify_database_error, load_items
 from medallion_defs.silver.recipes import Recipe
-from medallion_defs.silver.supervision import Supervised
+from medallion_defs.silver.supervision import StartedBatch
 
 _LOG = logging.getLogger(__name__)
 
@@ -124,22 +126,31 @@ def load_batch(
             items = ledger.start_batch(batch_id, run_id, content.code, options, clock.now())
             if not items:
                 return LoadReport([], timer.seconds)
-
-            def load(part: Sequence[DatasetIngestion], note: Note) -> None:
-                _load_part(settings, content, part, note)
-
-            Supervised(ledger, connection, batch_id, options, load, why_stopped).load(items)
+            batch = StartedBatch(ledger, connection, batch_id, options)
+            budget = Budget(options.max_item_seconds, f"sources.{content.source.name}.max_item_seconds")
+            with (
+                batch.given_back_when_stopped(why_stopped),
+                Worker(lambda note: _loading(settings, content, items, note), budget.seconds) as worker,
+            ):
+                list(Supervised(batch_id, budget, worker.do, batch.left, batch.fail).work())
             ids = tuple(item.file_id for item in items)
             return LoadReport(ledger.list_rows(LedgerFilter(file_ids=ids), limit=len(ids)).rows, timer.seconds)
     except psycopg.OperationalError as error:
         raise classify_database_error(error) from error
 
 
-def _load_part(settings: Settings, content: SilverContent, items: Sequence[DatasetIngestion], note: Note) -> None:
-    """Load items of a started batch; runs in a process of its own."""
+@contextmanager
+def _loading(
+    settings: Settings, content: SilverContent, items: Sequence[DatasetIngestion], note: Note
+) -> Iterator[Callable[[Sequence[UUID] | None], None]]:
+    """Give what loads items of a started batch, in a process of its own: those with the given ids, or all."""
     with db.connect(settings, "medallion_silver", autocommit=True) as connection:
-        places = {item.file_id: place for place, item in enumerate(items)}
-        _Load(settings, content, connection, note, places).together(items)
+
+        def load(ids: Sequence[UUID] | None) -> None:
+            asked = {item.file_id for item in items} if ids is None else set(ids)
+            _Load(settings, content, connection, note).together([item for item in items if item.file_id in asked])
+
+        yield load
 
 
 def open_item(settings: Settings, content: SilverContent, item: DatasetIngestion) -> Extraction:
@@ -209,7 +220,6 @@ class _Load:
     content: SilverContent
     connection: psycopg.Connection
     note: Note
-    places: dict[UUID, int]
     recipes: dict[UUID, Recipe] = field(default_factory=dict)
     verdicts: dict[UUID, RefusedFileError] = field(default_factory=dict)
 
@@ -258,7 +268,7 @@ class _Load:
 
     def _read(self, item: DatasetIngestion) -> Iterator[Row | RejectedRecord]:
         # A generator: what is wrong with a file is raised where the loader can tell whose fault it is.
-        self.note.begin(self.places[item.file_id])
+        self.note.begin(item.file_id)
         try:
             extraction = open_item(self.settings, self.content, item)
             self.recipes[item.file_id] = extraction.recipe

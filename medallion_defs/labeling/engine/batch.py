@@ -21,7 +21,7 @@ from medallion_defs.core.sql import load_queries
 from medallion_defs.labeling.contract import WorkItem
 from medallion_defs.labeling.engine import leases
 from medallion_defs.labeling.engine.leases import Lease
-from medallion_defs.labeling.engine.outcomes import Event, MissingDependencyError, Outcomes
+from medallion_defs.labeling.engine.outcomes import Event, MissingDependencyError, Outcomes, Tried
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
 from medallion_defs.ops.published import DamagedBronzeItemError, find_artifact
@@ -139,7 +139,7 @@ class ClaimedBatch:
             dependencies={task_id: outputs[task_id] for task_id in row.depends_on or () if task_id in outputs},
         )
 
-    def begin(self, items: Sequence[WorkItem]) -> None:
+    def begin(self, items: Sequence[Tried]) -> None:
         """Write down that the items are tried now: an item that takes its worker down with it counts."""
         if not items:
             return
@@ -160,6 +160,34 @@ class ClaimedBatch:
         with self.connection.transaction():
             leases.renew(self.connection, self.lease, self.limits.lease_seconds)
             self.append(events)
+
+    def forget_attempts(self) -> list[BatchItem]:
+        """Forget what this worker began and did not end; return what has no outcome.
+
+        Raises:
+            LostLeaseError: another worker took the batch over.
+        """
+        with self.connection.transaction():
+            # The renewal waits for what the dead child was about to commit.
+            leases.renew(self.connection, self.lease, self.limits.lease_seconds)
+            leases.forget_attempts(self.connection, self.lease)
+            return self.read_items()
+
+    def fail(self, item: BatchItem, error: BaseException) -> None:
+        """Write that the item was tried and failed.
+
+        Raises:
+            LostLeaseError: another worker took the batch over.
+        """
+        tried = item._replace(attempts=item.attempts + 1)
+        with self.connection.transaction():
+            self.begin([tried])
+            self.append([self.outcomes.failed(tried, error)])
+
+    def count_outcomes(self) -> Counter[str]:
+        """Return how many events of each kind this worker wrote, whoever wrote them for it."""
+        rows = self.connection.execute(_SQL["count_outcomes"], {"batch_id": self.lease.batch_id, "worker": self.lease.worker}).fetchall()
+        return Counter(dict(rows))
 
     def append(self, events: Sequence[Event]) -> None:
         """Write events in the caller's transaction, which holds the lease."""

@@ -18,6 +18,11 @@ SELECT task_id, output FROM silver.tasks_results WHERE task_id = ANY (%(task_ids
 -- name: begin_attempts
 COPY silver.tasks_status (task_id, task_key, batch_id, attempt, event, worker) FROM STDIN (FORMAT binary)
 
+-- name: count_outcomes
+SELECT event, count(*) FROM silver.tasks_status
+WHERE batch_id = %(batch_id)s AND worker = %(worker)s AND event <> 'attempt'
+GROUP BY event
+
 -- name: copy_events
 COPY silver.tasks_status (
     task_id, task_key, batch_id, attempt, event, worker, duration_ms, error_type, error_message, retry_seconds, output, usage, cost_usd,

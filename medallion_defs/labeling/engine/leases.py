@@ -16,6 +16,7 @@ from psycopg.rows import class_row
 
 from medallion_defs.core import db
 from medallion_defs.core.errors import MedallionError, TransientError
+from medallion_defs.core.isolation import no_fork
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
 
@@ -80,7 +81,12 @@ def give_back_stopped(connection: psycopg.Connection, lease: Lease) -> None:
     """
     with connection.transaction():
         give_back(connection, lease)
-        connection.execute(_SQL["forget_attempts"], {"batch_id": lease.batch_id, "worker": lease.worker})
+        forget_attempts(connection, lease)
+
+
+def forget_attempts(connection: psycopg.Connection, lease: Lease) -> None:
+    """Forget what the holder of the lease began and did not end, in the caller's transaction."""
+    connection.execute(_SQL["forget_attempts"], {"batch_id": lease.batch_id, "worker": lease.worker})
 
 
 def guard(connection: psycopg.Connection, query: LiteralString, lease: Lease, **values: object) -> None:
@@ -144,5 +150,5 @@ class Keeper:
     def _renew(self, lease: Lease) -> None:
         # When it is lost, the worker itself finds out as it next writes. When the server is away, then until it is back the lease
         # runs on, or out, and writes are guarded either way.
-        with suppress(MedallionError, psycopg.Error), db.connect(self._settings, "medallion_gold") as connection:
+        with suppress(MedallionError, psycopg.Error), no_fork(), db.connect(self._settings, "medallion_gold") as connection:
             renew(connection, lease, self._seconds)

@@ -37,7 +37,8 @@ UPDATE silver.tasks_batches SET lease_token = NULL, lease_until = NULL, leased_b
 WHERE batch_id = %(batch_id)s AND lease_token = %(token)s AND state = 'open'
 
 -- name: forget_attempts
--- Of this worker, and without an outcome: a stop interrupted them. What a worker died of stays, and counts.
+-- Of this worker, and without an outcome: a stop, or the death of the child that worked on them, interrupted them. What this worker
+-- itself dies of stays, and counts.
 DELETE FROM silver.tasks_status AS attempt
 WHERE attempt.batch_id = %(batch_id)s AND attempt.event = 'attempt' AND attempt.worker = %(worker)s
   AND NOT EXISTS (

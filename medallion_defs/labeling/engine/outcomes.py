@@ -45,10 +45,6 @@ class MissingDependencyError(TransientError):
     """A task that the item depends on has no result."""
 
 
-class WorkerDiedError(TransientError):
-    """The worker ended in the middle of the item, as often as it may be tried."""
-
-
 class Event(NamedTuple):
     """One row of `silver.tasks_status`, in the order in which it is copied there."""
 

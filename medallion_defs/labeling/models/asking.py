@@ -5,7 +5,6 @@ else asks for them; the budget is reserved; the attempts are counted; the batch 
 before that commits. The answers come back through bronze (`answers.py`).
 """
 
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,16 +34,16 @@ from medallion_defs.genai.requests import (
     write_requests,
 )
 from medallion_defs.genai.state import BatchState, BudgetReachedError, Intent, RequestRecord
-from medallion_defs.labeling.contract import ModelRequest, WorkItem
+from medallion_defs.labeling.contract import WorkItem
 from medallion_defs.labeling.engine import leases
 from medallion_defs.labeling.engine.batch import ClaimedBatch
 from medallion_defs.labeling.engine.outcomes import Event
 from medallion_defs.labeling.labels.markers import markers_of
+from medallion_defs.labeling.models.questions import Question, build_questions
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.ops.published import ChangedBytesError
 
 _SQL = load_queries("medallion_defs.labeling.models", "asking.sql")
-_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
 class InFlightError(TransientError):
@@ -57,15 +56,6 @@ class UnreadableMediumError(TransientError):
 
 class DeadRecordError(TerminalError):
     """The record's answers failed more often than they may."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """One item that can be asked about."""
-
-    item: WorkItem
-    record_key: str
-    request: ModelRequest
 
 
 class BatchAsking:
@@ -95,7 +85,7 @@ class BatchAsking:
         markers = markers_of(self._settings, self._task)
         items, marked = markers.split_present(items, self._lease.prompt_id) if markers else (items, [])
         refused += [self._outcomes.withdrawn(_not_tried(item)) for item in marked]
-        questions, bad = self._questions(profile, items)
+        questions, bad = build_questions(self._settings, self._task, profile, items, self._outcomes)
         with self._given_back_on_budget(), self._outbox_on_failure_removed(), self._connection.transaction():
             leases.renew(self._connection, self._lease, self._batch.limits.lease_seconds)
             asked, busy = self._reserve(questions, profile)
@@ -108,19 +98,6 @@ class BatchAsking:
                 leases.finish(self._connection, self._lease)
         left = f"; {self._left_out}" if self._left_out else ""
         return f"{asked} records wait to be sent, {len(refused) + len(bad) + len(busy)} came to an outcome at once{left}"
-
-    def _questions(self, profile: PromptProfile, items: Sequence[WorkItem]) -> tuple[list[Question], list[Event]]:
-        model, questions, bad = self._task.model, [], []
-        for item in items:
-            try:
-                request = model.build_request(item, render_template(profile, item.inputs))
-                request.text.encode()
-            except Exception as error:  # noqa: BLE001 - a task's own code may raise anything; it becomes the item's outcome, and none is hidden
-                bad.append(self._outcomes.failed(item, error))
-            else:
-                key = model.record_key(item) if model.record_key else f"{item.task_key}:{item.subject_key}"
-                questions.append(Question(item, key, request))
-        return questions, bad
 
     def _reserve(self, questions: Sequence[Question], profile: PromptProfile) -> tuple[int, list[Event]]:
         """Write down the batches of the questions that are free; return how many records that is, and the outcomes of the others."""
@@ -304,24 +281,6 @@ class _Estimate:
 def model_limits(settings: Settings, task_key: str) -> TaskSettings:
     """Return a task's limits with the attempts that the transport allows: a failed answer is one, waiting for another batch is none."""
     return settings.task(task_key).model_copy(update={"max_attempts": settings.genai.max_retries + 1})
-
-
-def render_template(profile: PromptProfile, inputs: Mapping[str, Any]) -> str:
-    """Return the profile's template with each `{name}` replaced by the subject's input of that name; other braces stay.
-
-    Raises:
-        ConfigurationError: there is no template, or the subject has no such input.
-    """
-    if profile.template is None:
-        raise ConfigurationError(f"Profile '{profile.profile}' of {profile.task_key} has no template, and a model is asked with it.")
-
-    def value(match: re.Match[str]) -> str:
-        if match[1] not in inputs:
-            known = ", ".join(sorted(inputs))
-            raise ConfigurationError(f"Profile '{profile.profile}' of {profile.task_key} wants {{{match[1]}}}; there is: {known}.")
-        return "" if inputs[match[1]] is None else str(inputs[match[1]])
-
-    return _PLACEHOLDER.sub(value, profile.template)
 
 
 def _not_tried(item: WorkItem) -> WorkItem:

@@ -19,7 +19,8 @@ from medallion_defs.genai.cost import Mode, estimate_usd
 from medallion_defs.genai.requests import DEFAULT_OUTPUT_TOKENS, Media, estimate_tokens, item_token, request_line
 from medallion_defs.labeling.contract import Candidate, ModelTask, WorkItem
 from medallion_defs.labeling.engine.batch import input_path
-from medallion_defs.labeling.models.asking import prompt_of, render_template
+from medallion_defs.labeling.models.asking import prompt_of
+from medallion_defs.labeling.models.questions import render_template
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
 

@@ -69,7 +69,8 @@ def test_a_worker_that_lost_its_lease_writes_nothing(notes: psycopg.Connection, 
     [batch_id] = runner.plan(settings, shout_task()).batch_ids
 
     def slow(items: Sequence[WorkItem], context: TaskContext) -> Iterator[ProcessingResult]:
-        expire_leases(notes)
+        with psycopg.connect(settings.require_database_url()) as own:
+            expire_leases(own)
         assert runner.process(settings, shout_task(mark="!"), batch_id, "other").is_claimed
         runner.consolidate(settings, shout_task())
         yield from (ProcessingResult(item.task_id, {"text": "stale", "length": 5}) for item in items)
@@ -87,6 +88,7 @@ def test_a_batch_that_was_left_is_taken_over_and_only_the_rest_is_done(notes: ps
 
     def dies(items: Sequence[WorkItem], context: TaskContext) -> Iterator[ProcessingResult]:
         yield from shout(items[:2], context)
+        os.kill(os.getppid(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -109,14 +111,15 @@ def test_a_living_worker_keeps_its_batch_however_long_it_takes(notes: psycopg.Co
     [batch_id] = runner.plan(short, shout_task()).batch_ids
 
     def waits_for_a_renewal(items: Sequence[WorkItem], context: TaskContext) -> Iterator[ProcessingResult]:
-        first = lease_until(notes)
-        deadline = threading.Event()
-        for _ in range(600):
-            if lease_until(notes) > first:
-                break
-            deadline.wait(0.1)
-        else:
-            pytest.fail("the lease was never renewed")
+        with psycopg.connect(settings.require_database_url()) as own:
+            first = lease_until(own)
+            deadline = threading.Event()
+            for _ in range(600):
+                if lease_until(own) > first:
+                    break
+                deadline.wait(0.1)
+            else:
+                pytest.fail("the lease was never renewed")
         yield from shout(items, context)
 
     assert runner.process(short, shout_task(waits_for_a_renewal), batch_id).events == {"succeeded": 1}
@@ -151,8 +154,9 @@ def test_a_stale_worker_writes_nothing_while_another_still_works(notes: psycopg.
     [batch_id] = runner.plan(settings, shout_task()).batch_ids
 
     def slow(items: Sequence[WorkItem], context: TaskContext) -> Iterator[ProcessingResult]:
-        expire_leases(notes)
-        assert claim(notes, batch_id) is not None
+        with psycopg.connect(settings.require_database_url()) as own:
+            expire_leases(own)
+            assert claim(own, batch_id) is not None
         yield from shout(items, context)
 
     with pytest.raises(LostLeaseError):

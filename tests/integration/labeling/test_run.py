@@ -1,6 +1,5 @@
 """Plan, process, consolidate: what becomes of notes, good and bad."""
 
-import dagster as dg
 import psycopg
 import pytest
 
@@ -294,35 +293,3 @@ def test_what_a_model_cost_is_kept_with_the_result(notes: psycopg.Connection, se
     put_notes(notes, "hello")
     runner.run(settings, shout_task(costly))
     assert notes.execute("SELECT usage, cost_usd FROM silver.tasks_results").fetchall() == [({"tokens": 7}, Decimal("0.000012"))]
-
-
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, dg.DagsterExecutionInterruptedError])
-def test_a_stop_costs_no_attempt_however_often_and_what_was_answered_stays(
-    notes: psycopg.Connection, settings: Settings, stop: type[BaseException]
-) -> None:
-    def stopped_at_the_second(items, context):  # type: ignore[no-untyped-def]  # a task's own code
-        yield from shout_task().processor(items[:1], context)
-        raise stop
-
-    put_notes(notes, "hello", "world")
-    for attempt in range(settings.task("note.shout").max_attempts + 1):
-        with pytest.raises(stop):
-            runner.run(settings, shout_task(stopped_at_the_second), worker=f"worker-{attempt}")
-        assert notes.execute("SELECT count(*) FROM silver.tasks_status WHERE event = 'attempt'").fetchone() == (0,)
-        assert notes.execute("SELECT count(*) FROM silver.tasks_batches WHERE lease_token IS NOT NULL").fetchone() == (0,)
-        notes.rollback()
-    runner.run(settings, shout_task())
-    assert states(notes) == {"n0": GOOD, "n1": GOOD}
-
-
-@pytest.mark.parametrize("error", [SystemExit("the library gives up"), BaseException("a panic of a library in Rust")])
-def test_an_item_whose_library_ends_the_program_fails_alone(notes: psycopg.Connection, settings: Settings, error: BaseException) -> None:
-    def exits(items, context):  # type: ignore[no-untyped-def]  # a task's own code
-        for item in items:
-            if item.inputs["body"] == "exit":
-                raise error
-            yield from shout_task().processor([item], context)
-
-    put_notes(notes, "hello", "exit", "world")
-    runner.run(settings, shout_task(exits))
-    assert states(notes) == {"n0": GOOD, "n1": ("retrying", 1, type(error).__name__), "n2": GOOD}

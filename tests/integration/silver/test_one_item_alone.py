@@ -6,10 +6,8 @@ The parser is planted: each file says in a word what is to happen when it is rea
 import ctypes
 import multiprocessing
 import os
-import re
 import signal
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,53 +16,26 @@ import pytest
 
 from medallion_defs.bronze.local import LocalStore
 from medallion_defs.bronze.store import NewArtifact, NewItem
-from medallion_defs.core import clock, isolation
+from medallion_defs.core import clock, supervision
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.core.settings import Settings
+from medallion_defs.core.supervision import DyingWorkersError
 from medallion_defs.ops.endings import Ending
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.ledger import Ledger
-from medallion_defs.silver import load_run, supervision
+from medallion_defs.silver import load_run
 from medallion_defs.silver.contract import FileFacts
 from medallion_defs.silver.file_parser import FileParser, load_source_parser
 from medallion_defs.silver.load_run import LoadReport, SilverContent, load_batch
 from medallion_defs.silver.loader import ItemLoad, load_items
-from medallion_defs.silver.supervision import DyingWorkersError
 from medallion_defs.sources.articles import transform
 from medallion_defs.sources.articles.source import SOURCE
 from medallion_defs.sources.articles.tables import TABLE
+from tests.integration.misbehaviour import ACTIONS, HANGING, let_time_pass_for_what_hangs
 
 GOOD = 5
 STOPPED = 9
 BAD = "2-bad.html"
-
-
-def _exhaust_recursion() -> None:
-    _exhaust_recursion()
-
-
-def _raise(error: BaseException) -> Callable[[], object]:
-    def act() -> object:
-        raise error
-
-    return act
-
-
-ACTIONS: dict[str, Callable[[], object]] = {
-    "lookup": lambda: b"x".decode("undefined-charset"),
-    "unicode": lambda: b"\xff".decode(),
-    "memory": _raise(MemoryError()),
-    "recursion": _exhaust_recursion,
-    "os": _raise(OSError(5, "Input/output error")),
-    "assertion": _raise(AssertionError("odd")),
-    "exit": lambda: sys.exit(3),
-    "panic": _raise(BaseException("a panic of a library in Rust")),
-    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "segfault": lambda: ctypes.string_at(0),
-    "leave": lambda: os._exit(7),
-    "regex": lambda: re.match(r"(a+)+$", "a" * 60 + "b"),
-    "c_code": lambda: ctypes.PyDLL(None).sleep(1_000),  # keeps the interpreter's lock
-}
 
 
 def read_file(path: Path, item: FileFacts) -> tuple[object, ...]:
@@ -88,22 +59,8 @@ def project(settings: Settings) -> Settings:
 
 @pytest.fixture
 def impatient(project: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings by which an item may take a second. Time passes for an item that hangs only: a slow machine makes no other overdue."""
-    hangs, hung = tmp_path / "hangs", list[isolation.Note]()
-
-    def announced(act: Callable[[], object]) -> Callable[[], object]:
-        return lambda: [hangs.write_bytes(b""), act()]
-
-    def seconds(note: isolation.Note) -> float:
-        if hangs.exists():
-            hangs.unlink()
-            hung.append(note)
-        return measured.__get__(note) if note in hung else 0.0
-
-    measured = isolation.Note.seconds
-    monkeypatch.setattr(isolation.Note, "seconds", property(seconds))
-    for word in ("regex", "c_code"):
-        monkeypatch.setitem(ACTIONS, word, announced(ACTIONS[word]))
+    """Settings by which an item may take a second."""
+    let_time_pass_for_what_hangs(monkeypatch, tmp_path)
     return project.model_copy(update={"sources": {"articles": SourceSettings(max_item_seconds=1.0)}})
 
 
@@ -150,13 +107,14 @@ def assert_others_loaded(db: psycopg.Connection) -> None:
 @pytest.mark.parametrize(
     ("word", "error_type", "text"),
     [
-        ("lookup", "LookupError", "unknown encoding: undefined-charset (silver/test_one_item_alone.py, line "),
+        ("lookup", "LookupError", "unknown encoding: undefined-charset (integration/misbehaviour.py, line "),
         ("unicode", "UnicodeDecodeError", "'utf-8' codec can't decode byte 0xff"),
-        ("memory", "MemoryError", "MemoryError (silver/test_one_item_alone.py, line "),
+        ("memory", "MemoryError", "MemoryError (integration/misbehaviour.py, line "),
         ("recursion", "RecursionError", "maximum recursion depth exceeded"),
         ("os", "TransientError", "Input/output error"),
-        ("assertion", "AssertionError", "odd (silver/test_one_item_alone.py, line "),
-        ("exit", "SystemExit", "3 (silver/test_one_item_alone.py, line "),
+        ("assertion", "AssertionError", "odd (integration/misbehaviour.py, line "),
+        ("interrupt", "KeyboardInterrupt", "KeyboardInterrupt (integration/misbehaviour.py, line "),
+        ("exit", "SystemExit", "3 (integration/misbehaviour.py, line "),
         ("panic", "BaseException", "a panic of a library in Rust"),
         ("wrong_type", "", "int"),
         ("nul", "", "0x00"),
@@ -197,7 +155,7 @@ def test_invariant_15_an_item_that_ends_its_worker_is_charged_alone_and_the_run_
     assert_others_loaded(db)
 
 
-@pytest.mark.parametrize("word", ["regex", "c_code"])
+@pytest.mark.parametrize("word", HANGING)
 def test_invariant_15_an_item_that_takes_too_long_is_charged_alone_and_does_not_go_on(
     impatient: Settings, db: psycopg.Connection, word: str
 ) -> None:
@@ -205,7 +163,7 @@ def test_invariant_15_an_item_that_takes_too_long_is_charged_alone_and_does_not_
     assert len(load(impatient).loaded) == GOOD
     status, attempts, message = rows(db)[BAD]
     assert (status, attempts) == ("retrying", 1)
-    assert "took longer than max_item_seconds (1), so its worker was ended. It was in silver/test_one_item_alone.py, line " in message
+    assert "took longer than max_item_seconds (1), so its worker was ended. It was in integration/misbehaviour.py, line " in message
     assert_others_loaded(db)
 
 
@@ -236,7 +194,7 @@ def test_when_it_is_unknown_which_item_did_it_the_batch_is_halved_until_one_is_a
     load(project)
     status, attempts, message = rows(db)[BAD]
     assert (status, attempts) == ("retrying", 1)
-    assert "the worker died while it loaded this item alone: killed by signal 9" in message
+    assert "the worker died while it worked on this item alone: killed by signal 9" in message
     assert_others_loaded(db)
 
 
@@ -246,7 +204,7 @@ def test_deaths_that_no_item_explains_are_bounded_and_charge_nobody(
     monkeypatch.setattr(supervision, "MOST_DEATHS", 3)
     publish(project, **{f"{number}.html": "kill" for number in range(8)})
     [batch_id] = claim(project)
-    with pytest.raises(DyingWorkersError, match="3 workers of microbatch"):
+    with pytest.raises(DyingWorkersError, match="3 workers of batch"):
         load_batch(project, CONTENT, batch_id, "run-1")
     assert sorted(row[:2] for row in rows(db).values()) == [("claimed", 1)] * 6 + [("retrying", 1)] * 2
     with psycopg.connect(project.require_database_url()) as connection:

@@ -1,14 +1,15 @@
 """Workers that are killed: what they left is finished by others, nothing twice, and what kills them is found and set aside.
 
-The worker is this file run as a script: it processes the batches of `note.shout` one after the other. A note that says "die"
-kills its worker by SIGKILL, with no chance to clean up.
+The worker is this file run as a script: it processes the batches of `note.shout` one after the other. It is killed by SIGKILL, with
+no chance to clean up: the whole of it, as with its machine, or only the child in which the processor runs.
 """
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -22,6 +23,7 @@ from tests.conftest import ROOT
 from tests.integration.labeling.notes import CREATE_NOTES, expire_leases, outputs, put_notes, shout, shout_task, states, with_limits
 
 MAX_CLAIMS = 40
+WORKER = os.getpid()
 PLAN_STEPS = ["register", "rearm_outdated", "lock_prompt", "insert_todo", "advance", "lock_pending", "make_batch"]
 PROCESS_STEPS = ["claim", "read_items", "begin_attempts", "renew", "copy_events", "finish"]
 
@@ -33,36 +35,60 @@ def notes(db: psycopg.Connection) -> psycopg.Connection:
     return db
 
 
+def die() -> None:
+    """Kill the worker and its child, if there is one."""
+    os.kill(WORKER, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lose_the_child(data_dir: str) -> None:
+    """Kill the child, once."""
+    done = Path(data_dir) / "lost"
+    if os.getpid() != WORKER and not done.exists():
+        done.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def work(url: str, data_dir: str, how: str, step: str) -> None:
     """Plan or process; die at `step`, or, when it is a number, after so many answers have been written."""
+    kill = partial(lose_the_child, data_dir) if how == "lose" else die
     settings = Settings(root=ROOT, data_dir=Path(data_dir), database_url=url)
     with pytest.MonkeyPatch.context() as patch:
         for module in (plan, promotion, batch, leases):
-            patch.setattr(module, "_SQL", DeadlyQueries(module._SQL, step))
+            patch.setattr(module, "_SQL", DeadlyQueries(module._SQL, step, kill))
         patch.setattr(process, "_CHUNK_EVENTS", 1)
-        task = shout_task(deadly(int(step)) if step.isdigit() else shout, strategy=BatchStrategy(max_items=20))
+        task = shout_task(deadly(int(step), kill) if step.isdigit() else end_all, strategy=BatchStrategy(max_items=20))
         if how == "plan":
             runner.plan(settings, task)
-        while how == "process" and runner.process(settings, task).is_claimed:
+        while how != "plan" and runner.process(settings, task).is_claimed:
             pass
 
 
 class DeadlyQueries(dict[str, str]):
-    def __init__(self, queries: object, step: str) -> None:
+    def __init__(self, queries: object, step: str, kill: Callable[[], None]) -> None:
         super().__init__(queries)  # type: ignore[call-overload]  # a read-only mapping of the same kind
         self._step = step
+        self._kill = kill
 
     def __getitem__(self, name: str) -> str:
         if name == self._step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._kill()
         return super().__getitem__(name)
 
 
-def deadly(after: int):  # type: ignore[no-untyped-def]
+def end_all(items: Sequence[WorkItem], context: TaskContext) -> Iterator[ProcessingResult]:
+    """Answer as `shout` does, but for a note that says "end": its item takes the whole worker down."""
+    for item in items:
+        if item.inputs["body"] == "end":
+            die()
+        yield from shout([item], context)
+
+
+def deadly(after: int, kill: Callable[[], None]):  # type: ignore[no-untyped-def]
     def processor(items: Sequence[WorkItem], context: TaskContext) -> Iterator[ProcessingResult]:
         for number, result in enumerate(shout(items, context)):
             if number == after:
-                os.kill(os.getpid(), signal.SIGKILL)
+                kill()
             yield result
 
     return processor
@@ -106,8 +132,24 @@ def test_invariant_1_a_worker_that_is_killed_is_followed_by_another_that_does_no
     assert len(outcomes) == len(set(outcomes)) == 30
 
 
+@pytest.mark.parametrize("step", ["read_items", "begin_attempts", "copy_events", "0", "1", "7"])
+def test_a_worker_that_loses_its_child_goes_on_with_another_and_charges_nothing(
+    notes: psycopg.Connection, settings: Settings, step: str
+) -> None:
+    put_notes(notes, *(f"note {number}" for number in range(30)))
+    runner.plan(settings, shout_task(strategy=BatchStrategy(max_items=20)))
+    settings.data_path.mkdir(parents=True, exist_ok=True)
+    assert run_worker(settings, "lose", step) == 0
+    assert (settings.data_path / "lost").exists()
+    counts = notes.execute("SELECT event, count(*), count(DISTINCT task_id) FROM silver.tasks_status GROUP BY 1 ORDER BY 1").fetchall()
+    assert counts == [("attempt", 30, 30), ("succeeded", 30, 30)]
+    notes.rollback()
+    runner.consolidate(settings, shout_task())
+    assert results(notes) == {f"n{number}": f"NOTE {number}" for number in range(30)}
+
+
 def test_an_item_that_kills_every_worker_ends_dead_and_the_others_are_done(notes: psycopg.Connection, settings: Settings) -> None:
-    put_notes(notes, *(f"note {number}" for number in range(18)), "die")
+    put_notes(notes, *(f"note {number}" for number in range(18)), "end")
     runner.plan(settings, shout_task())
     deaths = 0
     for _ in range(MAX_CLAIMS):
