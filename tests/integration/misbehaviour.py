@@ -20,11 +20,25 @@ def _exhaust_recursion() -> None:
     _exhaust_recursion()
 
 
-def _exhaust_memory() -> object:
-    """Take more memory than the process may have, as a library does that trusts a length in a file."""
+def _limit_memory() -> None:
+    """Leave the process, for the rest of its life, little more memory than it has."""
     used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + FREE_BYTES, resource.RLIM_INFINITY))
+
+
+def _exhaust_memory() -> object:
+    """Take more memory than the process may have, as a library does that trusts a length in a file."""
+    _limit_memory()
     return bytearray(4 * FREE_BYTES)
+
+
+def _exhaust_memory_in_c() -> None:
+    """The same in C, where a library ends the process when it gets no memory."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    _limit_memory()
+    if libc.malloc(4 * FREE_BYTES) is None:
+        libc.abort()
 
 
 def _raise(error: BaseException) -> Callable[[], object]:
@@ -38,6 +52,7 @@ ACTIONS: dict[str, Callable[[], object]] = {
     "lookup": lambda: b"x".decode("undefined-charset"),
     "unicode": lambda: b"\xff".decode(),
     "memory": _exhaust_memory,
+    "memory_in_c": _exhaust_memory_in_c,
     "recursion": _exhaust_recursion,
     "os": _raise(OSError(5, "Input/output error")),
     "assertion": _raise(AssertionError("odd")),

@@ -109,6 +109,7 @@ def test_invariant_15_whatever_a_processor_raises_is_its_items_failure(
         ("kill", "killed by signal 9 (SIGKILL), perhaps for want of memory."),
         ("segfault", "killed by signal 11 (SIGSEGV)."),
         ("leave", "ended by itself with exit code 7."),
+        ("memory_in_c", "killed by signal 6 (SIGABRT)."),
     ],
 )
 def test_invariant_15_a_task_that_ends_its_worker_is_charged_alone_and_the_batch_goes_on(

@@ -7,49 +7,26 @@ import ctypes
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from medallion_defs.bronze.local import LocalStore
-from medallion_defs.bronze.store import NewArtifact, NewItem
 from medallion_defs.core import clock, supervision
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.supervision import DyingWorkersError
 from medallion_defs.ops.endings import Ending
-from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.silver import load_run
-from medallion_defs.silver.contract import FileFacts
-from medallion_defs.silver.file_parser import FileParser, load_source_parser
-from medallion_defs.silver.load_run import LoadReport, SilverContent, load_batch
+from medallion_defs.silver.load_run import LoadReport, load_batch
 from medallion_defs.silver.loader import ItemLoad, load_items
-from medallion_defs.sources.articles import transform
-from medallion_defs.sources.articles.source import SOURCE
-from medallion_defs.sources.articles.tables import TABLE
 from tests.integration.misbehaviour import ACTIONS, HANGING, let_time_pass_for_what_hangs
+from tests.integration.planted_articles import CONTENT, claim, publish, rows
 
 GOOD = 5
 STOPPED = 9
 BAD = "2-bad.html"
-
-
-def read_file(path: Path, item: FileFacts) -> tuple[object, ...]:
-    word = path.read_text(encoding="utf-8")
-    if word in ACTIONS:
-        ACTIONS[word]()
-    words: object = {"not": "a number"} if word == "wrong_type" else 1
-    body = "\0" if word == "nul" else word
-    return item.external_id, None, "title", None, body, words, "0" * 64, item.filename, ""
-
-
-PARSER = load_source_parser(SOURCE, transform)
-assert isinstance(PARSER, FileParser)
-CONTENT = SilverContent(SOURCE, TABLE, FileParser(SOURCE.name, read_file, (), PARSER.recipe))
 
 
 @pytest.fixture
@@ -64,38 +41,13 @@ def impatient(project: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return project.model_copy(update={"sources": {"articles": SourceSettings(max_item_seconds=1.0)}})
 
 
-def publish(settings: Settings, files: Sequence[str] = ("page.html",), **words: str) -> None:
-    """Put pages into bronze and into the ledger, each with a word in each of its files."""
-    at = clock.now()
-    with LocalStore(settings.bronze_path).group("articles") as group:
-        for number, (name, word) in enumerate(words.items()):
-            artifacts = [NewArtifact(file, word.encode()) for file in files]
-            group.stage(NewItem(name, name, "planted", at + timedelta(microseconds=number), artifacts))
-        rows = [DatasetIngestion.published(publication.item, at) for publication in group.publish()]
-    with psycopg.connect(settings.require_database_url()) as connection:
-        Ledger(connection).register_published(rows)
-
-
 def publish_with(settings: Settings, word: str) -> None:
     publish(settings, **{f"{number}-good.html": "fine" for number in range(GOOD)}, **{BAD: word})
-
-
-def claim(settings: Settings) -> list[str]:
-    with psycopg.connect(settings.require_database_url()) as connection:
-        batches = Ledger(connection).claim("articles", settings.source("articles"), CONTENT.code, clock.now())
-    return [batch.batch_id for batch in batches]
 
 
 def load(settings: Settings) -> LoadReport:
     [batch_id] = claim(settings)
     return load_batch(settings, CONTENT, batch_id, "run-1")
-
-
-def rows(db: psycopg.Connection) -> dict[str, tuple[str, int, str]]:
-    """Return status, attempts and message of each item."""
-    found = db.execute("SELECT external_id, status, attempts, silver_errors ->> 'message' FROM ops.file_ingestions").fetchall()
-    db.commit()
-    return {name: (status, attempts, message) for name, status, attempts, message in found}
 
 
 def assert_others_loaded(db: psycopg.Connection) -> None:
@@ -142,6 +94,7 @@ def test_invariant_15_whatever_a_parser_raises_is_its_items_failure_with_its_own
         ("kill", "the worker died while it worked on this item: killed by signal 9 (SIGKILL), perhaps for want of memory."),
         ("segfault", "the worker died while it worked on this item: killed by signal 11 (SIGSEGV)."),
         ("leave", "the worker died while it worked on this item: ended by itself with exit code 7."),
+        ("memory_in_c", "the worker died while it worked on this item: killed by signal 6 (SIGABRT)."),
     ],
 )
 def test_invariant_15_an_item_that_ends_its_worker_is_charged_alone_and_the_run_goes_on(
@@ -196,6 +149,22 @@ def test_when_it_is_unknown_which_item_did_it_the_batch_is_halved_until_one_is_a
     assert (status, attempts) == ("retrying", 1)
     assert "the worker died while it worked on this item alone: killed by signal 9" in message
     assert_others_loaded(db)
+
+
+@pytest.mark.parametrize("word", ["memory", "memory_in_c"])
+def test_a_batch_that_needs_more_memory_than_there_is_is_loaded_in_smaller_parts_without_a_charge(
+    project: Settings, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    def hungry(*arguments: object, **options: object) -> list[ItemLoad]:
+        loads = load_items(*arguments, **options)  # type: ignore[arg-type]  # passed on as they came
+        if len(loads) > 2:
+            ACTIONS[word]()
+        return loads
+
+    monkeypatch.setattr(load_run, "load_items", hungry)
+    publish_with(project, "fine")
+    assert len(load(project).loaded) == GOOD + 1
+    assert {row[:2] for row in rows(db).values()} == {("loaded", 1)}
 
 
 def test_deaths_that_no_item_explains_are_bounded_and_charge_nobody(
