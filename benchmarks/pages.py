@@ -1,7 +1,8 @@
 """Curricular pages: what the scanner, the request files and the answers cost, by number of pages.
 
 On an embedded server of its own, with tiny images, so that the machinery is measured and not the disk. For each of `--sizes`, each
-step in a process of its own; printed are its seconds, the seconds that it used a processor itself, and its peak memory. Two parts:
+step in a process of its own; printed are its seconds, the processor seconds that it and its children used, and the peak memory of
+the larger of its processes. Two parts:
 
 - files: names and stats of all pages (scan); the sensor's fingerprint; the first fetch into bronze, and the next, which finds all
   unchanged; bronze to silver, in microbatches of 500 (load);
@@ -13,6 +14,7 @@ step in a process of its own; printed are its seconds, the seconds that it used 
 """
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import shutil
@@ -27,6 +29,7 @@ from typing import Any
 
 import psycopg
 from pydantic import ByteSize
+from usage import largest_child_mb, own_peak_mb, processor_seconds
 
 from medallion_defs.bronze.tree import scan_tree, tree_fingerprint
 from medallion_defs.bronze.tree_assets import fetch_tree_source
@@ -39,6 +42,7 @@ from medallion_defs.labeling import runner
 from medallion_defs.labeling.contract import BatchStrategy
 from medallion_defs.labeling.models.answers import read_ledger_batch
 from medallion_defs.labeling.registry import Task, load_tasks
+from medallion_defs.ops.item import ITEM_FILE, Artifact, BronzeItem, content_sha256, encode_item
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.silver.file_parser import load_source_parser
 from medallion_defs.silver.load_run import SilverContent, load_batch
@@ -99,8 +103,7 @@ def measure_files(server: EmbeddedPostgres, folder: Path, size: int) -> None:
 def measure_model(server: EmbeddedPostgres, folder: Path, size: int) -> None:
     settings = make_settings(server, folder, f"model_{size}", size)
     migrate(ROOT, settings.require_database_url())
-    (settings.bronze_path / "one").mkdir(parents=True)
-    (settings.bronze_path / "one" / "image.png").write_bytes(PNG)
+    put_image(settings.bronze_path / "one")
     put(settings.require_database_url(), size)
     run(server.url("postgres"), f"CREATE DATABASE answers_{size} TEMPLATE model_{size}")
     for name, step in (("plan", plan), ("reserve and write requests", reserve)):
@@ -109,6 +112,15 @@ def measure_model(server: EmbeddedPostgres, folder: Path, size: int) -> None:
     prepare_answers(settings)
     for name, step in (("collect", collect), ("parse", parse), ("markers", write_markers)):
         report(name, size, *in_process(step, settings))
+
+
+def put_image(folder: Path) -> None:
+    """Make the bronze item that all pages of silver name."""
+    artifact = Artifact("image.png", "image/png", len(PNG), hashlib.sha256(PNG).hexdigest())
+    item = BronzeItem(SOURCE.name, "one", 1, "one", "one", "benchmark", clock.now(), content_sha256((artifact,)), (artifact,))
+    folder.mkdir(parents=True)
+    (folder / artifact.name).write_bytes(PNG)
+    (folder / ITEM_FILE).write_bytes(encode_item(item))
 
 
 def put(url: str, size: int) -> None:
@@ -124,7 +136,7 @@ def report(name: str, size: int, seconds: float, cpu_seconds: float, peak_mb: fl
 
 
 def in_process(step: Callable[[Settings], float], settings: Settings) -> tuple[float, float, float]:
-    """Return a step's seconds, those of them on a processor, and the peak memory of the process that it ran in."""
+    """Return a step's seconds, the processor's among them, and the peak memory of the larger of its processes: a load has a worker."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(target=_run_step, args=(step, settings, sender))
     process.start()
@@ -135,12 +147,9 @@ def in_process(step: Callable[[Settings], float], settings: Settings) -> tuple[f
 
 
 def _run_step(step: Callable[[Settings], float], settings: Settings, sender: Connection) -> None:
-    before = time.process_time()
+    before = processor_seconds()
     seconds = step(settings)
-    cpu_seconds = time.process_time() - before
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (peak_kb,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
-    sender.send((seconds, cpu_seconds, int(peak_kb) / 1024))
+    sender.send((seconds, processor_seconds() - before, max(own_peak_mb(), largest_child_mb())))
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -2,10 +2,13 @@
 
 - medallion: one bronze item of N JSONL events (about 200 B; 1 % repeated keys, 0.1 % malformed) through `load_batch`, as a run
   does it: read, decode, validate, transform, flag, deduplicate, keep rejects, write the ledger, commit. A process of its own,
-  whose peak memory is taken. The start of the process is not timed.
+  which loads in a worker; both peaks of memory are taken. The start of the process is not timed, that of the worker is.
 - csv: COPY of a ready CSV of the rows that medallion made of it, into the same table with its key, indexes and triggers, commit.
 - dlt: filesystem → merge, of the same events without the malformed ones; only where --dlt-python names a Python that has
   benchmarks/requirements.txt. It is slow: --dlt-rows takes fewer, and rates are compared.
+
+Of medallion the processor seconds are printed, too: its two processes', and the server's. On a shared machine they say more than
+the clock. --attributes gives each event an object of what has no field of its own, as real ones have.
 
     python benchmarks/silver_load.py --dlt-python .venv-benchmarks/bin/python --dlt-rows 200000
 """
@@ -21,17 +24,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
+from usage import largest_child_mb, own_peak_mb, processor_seconds, server_seconds
 
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.ops.file_ingestion import DatasetIngestion
-from medallion_defs.ops.item import ITEM_FILE, Artifact, BronzeItem, encode_item
+from medallion_defs.ops.item import ITEM_FILE, Artifact, BronzeItem, content_sha256, encode_item
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.silver.extract import load_parser
 from medallion_defs.silver.load_run import SilverContent, load_batch
@@ -45,23 +50,30 @@ FIRST_EVENT = datetime(2026, 1, 1, tzinfo=UTC)
 CSV_COLUMNS = [column.name for column in tables.TABLE.columns if column.name not in ("change_seq", "ingested_at", "updated_at")]
 
 
-def write_events(path: Path, rows: int, *, with_malformed: bool = True) -> None:
+def write_events(path: Path, rows: int, *, with_malformed: bool = True, with_attributes: bool = False) -> None:
     """Write `rows` events with random keys: every 100th repeats an earlier key, every 1000th is cut short."""
     rng = random.Random(1)
     ids: list[str] = []
     with path.open("w", encoding="utf-8") as file:
         for number in range(rows):
             ids.append(ids[rng.randrange(len(ids))] if number % 100 == 99 else str(UUID(int=rng.getrandbits(128))))
-            line = event(ids[-1], rng)
+            line = event(ids[-1], rng, attributes(rng) if with_attributes else "")
             file.write((line[:100] if with_malformed and number % 1000 == 500 else line) + "\n")
 
 
-def event(event_id: str, rng: random.Random) -> str:
+def attributes(rng: random.Random) -> str:
+    """Return the end of an event: an object of four values."""
+    gps = f'{{"hdop":{rng.uniform(0.5, 3):.2f},"satellites":{rng.randrange(4, 13)}}}'
+    values = f'"heading":{rng.randrange(360)},"odometer_km":{rng.uniform(0, 300_000):.1f},"road":"A{rng.randrange(99)}","gps":{gps}'
+    return f',"attributes":{{{values}}}'
+
+
+def event(event_id: str, rng: random.Random, more: str = "") -> str:
     at = FIRST_EVENT + timedelta(seconds=rng.randrange(10_000_000), milliseconds=rng.randrange(1000))
     return (
         f'{{"event_id":"{event_id}","driver_id":"D{rng.randrange(5000):05d}","company_id":"B{rng.randrange(900):05d}",'
         f'"event_type":"{rng.choice(("position", "overspeed", "idle"))}","event_at":"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z",'
-        f'"latitude":{rng.uniform(40, 41):.5f},"longitude":{rng.uniform(-74, -73):.5f},"speed_kmh":{rng.uniform(-1, 130):.1f}}}'
+        f'"latitude":{rng.uniform(40, 41):.5f},"longitude":{rng.uniform(-74, -73):.5f},"speed_kmh":{rng.uniform(-1, 130):.1f}{more}}}'
     )
 
 
@@ -71,7 +83,9 @@ def put_into_bronze(settings: Settings, path: Path) -> BronzeItem:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     artifact = Artifact("events.jsonl", "application/x-ndjson", path.stat().st_size, sha256)
     at = datetime(2026, 8, 1, tzinfo=UTC)
-    item = BronzeItem("driver_events", "events.jsonl", 1, "events.jsonl", "events.jsonl", "benchmark", at, sha256, (artifact,))
+    item = BronzeItem(
+        "driver_events", "events.jsonl", 1, "events.jsonl", "events.jsonl", "benchmark", at, content_sha256((artifact,)), (artifact,)
+    )
     folder = settings.bronze_path / item.path
     folder.mkdir(parents=True)
     path.rename(folder / artifact.name)
@@ -96,30 +110,34 @@ def settle(settings: Settings) -> None:
     os.sync()
 
 
-def measure_medallion(settings: Settings, item: BronzeItem) -> tuple[float, float]:
-    """Return seconds and peak MB of a load in a process of its own."""
+@dataclass(frozen=True)
+class Measured:
+    """One load: seconds by the clock and of the processor (the two processes', the server's), and peak MB of the worker and its parent."""
+
+    seconds: float
+    processor: float
+    worker_mb: float
+    parent_mb: float
+    server: float = 0.0
+
+
+def measure_medallion(settings: Settings, server: EmbeddedPostgres, item: BronzeItem) -> Measured:
+    """Load the item in a process of its own."""
     arguments = [str(settings.data_dir), settings.require_database_url(), claim(settings, item)]
     settle(settings)
-    done = subprocess.run([sys.executable, __file__, "--load", *arguments], check=True, capture_output=True, text=True)
-    seconds, peak_mb = json.loads(done.stdout)
-    return seconds, peak_mb
+    before = server_seconds(server.pid() or 0)
+    done = subprocess.run([sys.executable, __file__, "--load", *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    return Measured(*json.loads(done.stdout), server=server_seconds(server.pid() or 0) - before)
 
 
 def load_in_this_process(data_dir: str, database_url: str, batch_id: str) -> None:
     settings = Settings(root=ROOT, data_dir=Path(data_dir), database_url=database_url)
-    started = time.perf_counter()
+    started, processor = time.perf_counter(), processor_seconds()
     report = load_batch(settings, CONTENT, batch_id, "benchmark")
-    seconds = time.perf_counter() - started
+    seconds, processor = time.perf_counter() - started, processor_seconds() - processor
     if len(report.loaded) != 1:
         raise SystemExit(f"The load failed: {[item.silver_errors for item in report.items]}")
-    print(json.dumps([seconds, read_peak_mb()]))
-
-
-def read_peak_mb() -> float:
-    """Return this process's peak memory. Not by getrusage: its figure survives exec, and would be the parent's."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (peak_kb,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(peak_kb) / 1024
+    print(json.dumps([seconds, processor, largest_child_mb(), own_peak_mb()]))
 
 
 def write_csv(settings: Settings, path: Path) -> int:
@@ -176,25 +194,30 @@ def run(options: argparse.Namespace, folder: Path) -> None:
 
 
 def compare(options: argparse.Namespace, folder: Path, server: EmbeddedPostgres, settings: Settings) -> None:
-    write_events(folder / "events.jsonl", options.rows)
-    write_events(folder / "dlt.jsonl", options.dlt_rows, with_malformed=False)
+    write_events(folder / "events.jsonl", options.rows, with_attributes=options.attributes)
+    write_events(folder / "dlt.jsonl", options.dlt_rows, with_malformed=False, with_attributes=options.attributes)
     item = put_into_bronze(settings, folder / "events.jsonl")
     print(f"{options.rows:,} events, {item.bytes / options.rows:.0f} B each; rates in input records per second")
     rates: dict[str, list[float]] = {"medallion": [], "csv": [], "dlt": []}
-    peaks = []
+    loads: list[Measured] = []
     for number in range(1, options.runs + 1):
-        seconds, peak_mb = measure_medallion(settings, item)
-        rates["medallion"].append(options.rows / seconds)
-        peaks.append(peak_mb)
+        loads.append(measure_medallion(settings, server, item))
+        rates["medallion"].append(options.rows / loads[-1].seconds)
         csv_rows = write_csv(settings, folder / "ready.csv")
         rates["csv"].append(csv_rows / measure_csv(settings, folder / "ready.csv"))
         if options.dlt_python and number <= options.dlt_runs:
             rates["dlt"].append(options.dlt_rows / measure_dlt(server, options.dlt_python, folder / "dlt.jsonl"))
         new = {name: values[-1] for name, values in rates.items() if len(values) == number}
-        print(f"run {number}: " + ", ".join(f"{name} {rate:,.0f}/s" for name, rate in new.items()), flush=True)
+        used = f"; medallion's processor seconds {loads[-1].processor:.2f}, the server's meanwhile {loads[-1].server:.2f}"
+        print(f"run {number}: " + ", ".join(f"{name} {rate:,.0f}/s" for name, rate in new.items()) + used, flush=True)
     medians = {name: statistics.median(values) for name, values in rates.items() if values}
     print("median: " + ", ".join(f"{name} {rate:,.0f}/s" for name, rate in medians.items()))
-    print(f"peak memory of medallion: {max(peaks):.0f} MB")
+    processor, in_server = (statistics.median(values) for values in zip(*((load.processor, load.server) for load in loads), strict=True))
+    print(f"processor seconds: medallion {processor:.2f}, the server meanwhile {in_server:.2f}")
+    print(
+        f"peak memory of the worker: {max(load.worker_mb for load in loads):.0f} MB; of the process that watches it: "
+        f"{max(load.parent_mb for load in loads):.0f} MB. Most of the smaller figure is shared, and counted in both."
+    )
     # Of pairs measured side by side: a noisy neighbour then slows both sides of a ratio.
     for name in [name for name in medians if name != "medallion"]:
         ratios = [ours / theirs for ours, theirs in zip(rates["medallion"], rates[name], strict=False)]
@@ -207,6 +230,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--attributes", action="store_true", help="give each event an object of four more values")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--dlt-python", help="a Python that has benchmarks/requirements.txt; without it dlt is left out")
     parser.add_argument("--dlt-rows", type=int, default=100_000)
