@@ -40,10 +40,9 @@ def exact_number(text: str) -> float | Decimal:
     Raises:
         ValueError: it is larger than a float can be, or has more decimal places than Postgres can keep.
     """
-    value = float(text)
-    if len(text) <= _SAFE_DIGITS and 1e-300 < abs(value) < 1e300:
-        return value
-    exact = Decimal(text)
+    if len(text) <= _SAFE_DIGITS and "e" not in text and "E" not in text:
+        return float(text)
+    value, exact = float(text), Decimal(text)
     if value in (float("inf"), float("-inf")) or int(exact.as_tuple().exponent) < -_MAX_DECIMAL_PLACES:
         raise ValueError(f"The number {text[:40]} is out of range")
     return value if Decimal(repr(value)) == exact else exact

@@ -5,7 +5,7 @@ long way, which says what is wrong. Where records come from is `extract.py`'s.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ Row = tuple[Any, ...]
 Transform = Callable[[Any, ItemFacts], Row]
 
 _MARK = b"\xef\xbb\xbf"
+_GROUP = 128  # lines; one that is broken costs the others of its group what is saved
 _BACKSLASH = 0x5C
 _NUL_ESCAPE = rb"\u0000"
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000|\x00")
@@ -51,24 +52,46 @@ class RowBuilder:
         self._facts = recipe.used_facts
         self._known = recipe.ignore | (recipe.used_columns if recipe.columns else frozenset(input_type.__struct_fields__))
 
-    def from_lines(self, first: int, lines: Iterable[bytes]) -> Iterator[Row | RejectedRecord]:
-        """Make a row of each JSON text that is not blank. The hot path: 1.3 µs for 240 bytes, so measure before adding to it."""
+    def from_lines(self, first: int, lines: Sequence[bytes]) -> Iterator[Iterable[Row | RejectedRecord]]:
+        """Make a row of each JSON text that is not blank, in groups. The hot path: 1.1 µs for 215 bytes, so measure before adding to it."""
+        for start in range(0, len(lines), _GROUP):
+            group = lines[start : start + _GROUP]
+            yield self._from_alike(first + start, group) or self.one_by_one(first + start, group)
+
+    def _from_alike(self, first: int, lines: Sequence[bytes]) -> list[Row] | None:
+        """Make rows of records that have all one known shape; None if they have not.
+
+        Counting the quotes of many at once costs half of counting those of each. It says as much: a record that fits the shape has
+        no fewer than it, so where all fit and the sum is right, none has more.
+        """
+        quotes = lines[0].count(b'"')
+        if (decode := self._decoder.by_quotes.get(quotes)) is None:
+            return None
+        text = b"".join(lines)
+        if text.count(b'"') != quotes * len(lines) or _BACKSLASH in text:
+            return None
+        transform, item = self._transform, self._item
+        try:
+            return [(number,) + transform(decode(raw), item) for number, raw in enumerate(lines, first)]  # noqa: RUF005 - unpacking is slow
+        except _RECORD_ERRORS:
+            return None
+
+    def one_by_one(self, first: int, lines: Iterable[bytes]) -> Iterator[Row | RejectedRecord]:
+        """Make a row of each JSON text that is not blank, of whatever shape."""
         if not self._is_canonical:
             yield from (made for number, raw in enumerate(lines, first) if (made := self._explain_json(number, raw)) is not None)
             return
         decoders, transform, item = self._decoder.by_quotes.get, self._transform, self._item
         for number, raw in enumerate(lines, first):
-            row: Row | RejectedRecord | None = None
             quotes = raw.count(b'"')
             # Looking for one byte, as a number, costs a tenth of looking for the escape itself.
             if (decode := decoders(quotes)) and (_BACKSLASH not in raw or _NUL_ESCAPE not in raw):
                 try:
-                    row = (number,) + transform(decode(raw), item)  # noqa: RUF005 - unpacking is twice as slow
+                    yield (number,) + transform(decode(raw), item)  # noqa: RUF005 - unpacking is twice as slow
+                    continue
                 except _RECORD_ERRORS:
-                    row = self._decode_or_explain(number, raw, quotes)
-            else:
-                row = self._decode_or_explain(number, raw, quotes)
-            if row is not None:
+                    pass
+            if (row := self._decode_or_explain(number, raw, quotes)) is not None:
                 yield row
 
     def _decode_or_explain(self, number: int, raw: bytes, quotes: int) -> Row | RejectedRecord | None:
@@ -86,7 +109,7 @@ class RowBuilder:
         if not raw.strip():
             return None
         try:
-            if _NUL.search(raw):
+            if (_BACKSLASH in raw or 0 in raw) and _NUL.search(raw):
                 raise InvalidRecord("nul_character", "The record contains a NUL character, which Postgres cannot store.")
             document = decode_exactly(raw)
             if not isinstance(document.value, dict):

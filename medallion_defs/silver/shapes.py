@@ -1,25 +1,33 @@
 """The short way for JSON records: straight into the source's `Input`, and sure that no key stood twice.
 
 A parser does not tell of a key that stands twice, but the number of quotes does: each key has two, each text two more,
-and there are more of them if a key is lost. Working that number out for a record costs as much as decoding it. So the
-shapes of a file's records are learnt: a decoder that requires just these fields says all that is needed by not failing.
+and there are more of them if a key is lost. Working that number out for a record costs more than decoding it. So the
+shapes of a file's records are learnt, objects within included: a decoder that requires just these keys says all that is
+needed by not failing, if the record has no more quotes than they need.
 """
 
 from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
-from itertools import compress, repeat
-from operator import is_not
+from operator import itemgetter
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypedDict, Union, get_args, get_origin
 
 import msgspec
 
 from medallion_defs.silver.exact_json import count_quotes, exact_number
 
-MAX_SHAPES = 64  # of a file
+MAX_TRIES = 256  # of learning a shape, per file: where no two records are alike, it is time lost
+MAX_QUOTES = 1000  # of a shape
 
 Decode = Callable[[bytes], Any]
+# A JSON value, as far as its quotes go. None: it has none, such as a number; "text"; (n, kind): a list of n of one kind; (key, kind) of
+# each part: an object.
+Kind = None | str | tuple[int, "Kind"] | frozenset[tuple[str, "Kind"]]
+
+
+class NoShapeError(Exception):
+    """How many quotes a value has does not follow from its kind."""
 
 
 class RecordDecoder:
@@ -30,66 +38,94 @@ class RecordDecoder:
     """
 
     def __init__(self, input_type: type[msgspec.Struct]) -> None:
-        self.by_quotes: dict[int, Decode | None] = {}
+        self.by_quotes: dict[int, Decode] = {}
         self._input_type = input_type
         self._decode = msgspec.json.Decoder(input_type, float_hook=exact_number).decode
-        quotes = [_quotes_of(field.type) for field in msgspec.structs.fields(input_type)]
-        self._weights = [2 if number is None else number for number in quotes]
-        # What a field of any other type holds is looked at: lists, objects, several types.
-        self._open_places = [place for place, number in enumerate(quotes) if number is None]
+        self._seen: dict[int, Kind] = {}
+        self._tries = MAX_TRIES
 
     def decode(self, raw: bytes, quotes: int) -> Any:
         """Decode a record whose text has so many quotes; None if a key may stand twice in it.
 
         Raises:
             msgspec.DecodeError: it is not JSON, or not of the source's `Input`.
+            RecursionError: it is nested too deep.
         """
         record = self._decode(raw)
-        values = msgspec.structs.astuple(record)
-        surplus = quotes - sum(compress(self._weights, map(is_not, values, repeat(None))))
-        for place in self._open_places:
-            if (value := values[place]) is not None:
-                surplus -= count_quotes(value)
-        if surplus:
-            nulls = len(msgspec.json.decode(raw)) - len(values) + values.count(None)
-            if surplus != 2 * nulls:
-                return None
-        if quotes not in self.by_quotes and len(self.by_quotes) < MAX_SHAPES:
-            self.by_quotes[quotes] = _learn(self._input_type, raw, quotes)
+        parts = msgspec.json.decode(raw)
+        if quotes != count_quotes(parts):
+            return None
+        if self._tries and quotes <= MAX_QUOTES and quotes not in self.by_quotes:
+            self._learn(parts, quotes)
         return record
 
+    def _learn(self, parts: dict[str, object], quotes: int) -> None:
+        """Make a decoder for the second of two records of one shape: one that does not come again is not worth it."""
+        self._tries -= 1
+        try:
+            shape = _kind_of(parts)
+            if self._seen.get(quotes) == shape:
+                self.by_quotes[quotes] = _make_shape(self._input_type, shape, frozenset(name for name in parts if parts[name] is None))
+            self._seen[quotes] = shape
+        except NoShapeError:
+            pass
 
-def _learn(input_type: type[msgspec.Struct], raw: bytes, quotes: int) -> Decode | None:
-    record = msgspec.json.decode(raw)
-    nulls = frozenset(name for name, value in record.items() if value is None)
-    shape_quotes, decode = _make_shape(input_type, frozenset(record), nulls)
-    return decode if shape_quotes == quotes else None
+
+def _kind_of(value: object) -> Kind:
+    """Return the kind of a decoded JSON value.
+
+    Raises:
+        NoShapeError: a list in it has parts of several kinds.
+    """
+    if type(value) is str:
+        return "text"
+    if type(value) is dict:
+        return frozenset((key, _kind_of(part)) for key, part in value.items())
+    if type(value) is not list:
+        return None
+    kinds = {_kind_of(part) for part in value}
+    if len(kinds) > 1:
+        raise NoShapeError
+    kind = kinds.pop() if kinds else None
+    return (len(value), kind) if kind else None
 
 
 @lru_cache(maxsize=256)
-def _make_shape(input_type: type[msgspec.Struct], present: frozenset[str], nulls: frozenset[str]) -> tuple[int, Decode | None]:
-    """Return how many quotes a record of the shape has, none of them escaped, and its decoder; None if a field's type does not say."""
+def _make_shape(input_type: type[msgspec.Struct], shape: frozenset[tuple[str, Kind]], nulls: frozenset[str]) -> Decode:
+    """Return the decoder of records that have these fields, the `nulls` among them without a value.
+
+    Raises:
+        NoShapeError: what quotes a field has does not follow from its type.
+    """
     fields = {field.encode_name: field for field in msgspec.structs.fields(input_type)}
-    required, quotes = [], 0
-    for name in sorted(present):
-        type_ = NoneType if name in nulls else _without_none(fields[name].type)
-        of_field = _quotes_of(type_)
-        if of_field is None:
-            return 0, None
-        required.append((fields[name].name, type_))
-        quotes += of_field
+    required = []
+    for name, kind in sorted(shape, key=itemgetter(0)):
+        field = fields[name]
+        required.append((field.name, NoneType if name in nulls else _field_type(field.type, kind)))
     made = msgspec.defstruct("Shape", required, bases=(input_type,), kw_only=True, gc=False)
-    return quotes, msgspec.json.Decoder(made).decode
+    return msgspec.json.Decoder(made, float_hook=exact_number).decode
 
 
-def _quotes_of(annotation: Any) -> int | None:
-    """Return the quotes of one field, key and value; None where the type does not say."""
-    bare = _without_none(annotation)
+def _field_type(annotation: Any, kind: Kind) -> Any:
+    declared = bare = _without_none(annotation)
     while get_origin(bare) is Annotated:
         bare = _without_none(get_args(bare)[0])
-    if bare in (str, datetime):
-        return 4
-    return 2 if bare in (int, float, bool, NoneType) else None
+    if bare in (str, datetime, int, float, bool):
+        return declared
+    if bare != dict[str, Any]:
+        raise NoShapeError
+    return _type_of(kind) if kind else declared
+
+
+def _type_of(kind: Kind) -> Any:
+    """Return the type of what has at least the quotes of `kind`. Values come out of it as they do of `Any`."""
+    if not kind:
+        return Any
+    if isinstance(kind, str):
+        return str
+    if isinstance(kind, frozenset):
+        return TypedDict("Object", {key: _type_of(part) for key, part in kind})  # type: ignore[operator]  # keys of data
+    return Annotated[list[_type_of(kind[1])], msgspec.Meta(min_length=kind[0])]  # type: ignore[misc]  # made at run time
 
 
 def _without_none(annotation: Any) -> Any:

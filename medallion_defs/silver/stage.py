@@ -164,7 +164,7 @@ class _JsonTextDumper(Dumper):
     oid = psycopg.adapters.types["jsonb"].oid
 
     def dump(self, obj: str) -> bytes:
-        return b"\x01" + obj.encode()
+        return b"\x01{}" if obj == "{}" else b"\x01" + obj.encode()
 
 
 _FLAGS: LiteralString = "CASE WHEN staged.quality_flags = '' THEN '{}' ELSE string_to_array(staged.quality_flags, ',') END"

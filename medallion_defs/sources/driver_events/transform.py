@@ -83,19 +83,20 @@ def transform(record: Input, item: ItemFacts) -> tuple[object, ...]:
         flags += ",unknown_event_type" if event_type else ",missing_event_type"
     if not driver_id and event_type not in REPORT_TYPES:
         flags += ",missing_driver_id"
-    company_id = normalized_id(record.company_id) if record.company_id else None
+    given_company_id = record.company_id
+    company_id = normalized_id(given_company_id) if given_company_id else None
     if not company_id:
         flags += ",missing_company_id"
-    elif company_id != record.company_id:
+    elif company_id != given_company_id:
         flags += ",company_id_normalized"
     event_at = record.event_at
     if event_at is None or event_at.tzinfo is None or not EARLIEST_EVENT_AT <= event_at <= item.fetched_at:
         event_at, odd = _judge_instant(event_at, item.fetched_at)
         flags += odd
-    latitude, longitude = record.latitude, record.longitude
-    if _is_bad_coordinate(latitude, longitude):
+    latitude, longitude, speed_kmh = record.latitude, record.longitude, record.speed_kmh
+    is_usual = latitude and longitude and -90.0 <= latitude <= 90.0 and -180.0 <= longitude <= 180.0
+    if not is_usual and _is_bad_coordinate(latitude, longitude):
         flags += ",bad_coordinate"
-    speed_kmh = record.speed_kmh
     if speed_kmh is not None and not 0.0 <= speed_kmh <= MAX_SPEED_KMH:
         flags += ",speed_out_of_range"
     attributes = encode_attributes(record.attributes) if record.attributes else "{}"

@@ -205,6 +205,56 @@ def test_a_record_that_lacks_one_field_and_has_another_twice_is_not_taken_for_on
     assert got.codes == [(3, "repeated_key")]
 
 
+def test_of_two_odd_records_whose_quotes_are_right_in_sum_each_is_judged(extract: Extract) -> None:
+    lines = [json.dumps({**FULL, "event_id": f"e{n}"}, separators=(",", ":")) for n in range(300)]
+    lines[150] = lines[150].replace('"company_id":"C",', "")
+    lines[160] = lines[160].replace('"company_id":"C"', '"company_id":"C","company_id":"D"')
+    got = extract("e.jsonl", "\n".join(lines).encode())
+    assert got.codes == [(161, "repeated_key")]
+    assert (got.rows[150][:2], got.rows[150][4]) == ((151, "e150"), None)
+    assert len(got.rows) == 299
+
+
+NESTED = (
+    '{"event_id":"x","event_type":null,"attributes":{"a":1,"b":"t",'
+    '"gps":{"hdop":0.5,"ids":["i","j"]},"trips":[{"n":"p","km":1.5},{"n":"q","km":2}]}}'
+)
+ODD = {
+    "usual": ('"t"', '"t"'),
+    "twice in attributes": ('"a":1', '"a":1,"a":2'),
+    "twice further in": ('"hdop":0.5', '"hdop":0.5,"hdop":0.25'),
+    "twice in a list": ('"km":2', '"km":2,"km":3'),
+    "twice for another": ('"a":1,"b":"t"', '"a":1,"a":"t"'),
+    "twice for another further in": ('"hdop":0.5,"ids"', '"ids":7,"ids"'),
+    "twice for another in a list": ('"n":"q","km":2', '"km":"q","km":2'),
+    "twice for a text less": ('"a":1,"b":"t"', '"a":1,"b":2,"b":3'),
+    "twice for a shorter list": ('"hdop":0.5,"ids":["i","j"]', '"hdop":0.5,"hdop":0.25,"ids":["i"]'),
+    "twice for a record less": (',{"n":"q","km":2}', ',{"n":1,"n":2,"n":3}'),
+    "twice for a number instead of an object": ('"gps":{"hdop":0.5,"ids":["i","j"]}', '"gps":1,"a":"c","a":"d"'),
+    "another key": ('"hdop"', '"pdop"'),
+    "another order": ('"a":1,"b":"t"', '"b":"t","a":1'),
+    "other types": ('"a":1,"b":"t"', '"a":"t","b":null'),
+    "an object for a number": ('"a":1', '"a":{}'),
+    "a list for an object": ('{"hdop":0.5,"ids":["i","j"]}', '["hdop","ids","i","j"]'),
+    "many digits": ("0.5", "0.12345678901234567890123"),
+    "an escaped quote": ('"t"', '"\\"t\\u00e9"'),
+    "an unknown field": ('"event_type":null', '"firmware":null'),
+    "empty attributes": ('"event_type":null', '"driver_id":{}'),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_record_is_read_alike_alone_and_among_many_with_objects_of_another_shape(extract: Extract, name: str) -> None:
+    odd = NESTED.replace(*ODD[name])
+    assert (odd != NESTED) == (name != "usual")
+    alone = extract("e.jsonl", odd.encode())
+    among = extract("e.jsonl", "\n".join([*[NESTED] * 200, odd, *[NESTED] * 60]).encode())
+    [usual, *_] = extract("e.jsonl", NESTED.encode()).rows
+    assert [row[1:] for row in among.rows if row[0] != 201] == [usual[1:]] * 260
+    assert [row[1:] for row in among.rows if row[0] == 201] == [row[1:] for row in alone.rows]
+    assert [(found.error_code, found.message) for found in among.rejects] == [(found.error_code, found.message) for found in alone.rejects]
+
+
 def test_records_of_mixed_shapes_with_nulls_and_escapes_are_all_read(extract: Extract) -> None:
     records = [{**FULL, "event_id": f"e{n}"} for n in range(200)]
     for n, record in enumerate(records):
