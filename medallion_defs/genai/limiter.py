@@ -55,8 +55,8 @@ class Limiter:
         params = {"bucket": bucket, "amount": amount, "per_minute": per_minute}
         if self._connection.execute(_query("take"), params).fetchone():
             return 0.0
-        row = self._connection.execute(_query("wait"), params).fetchone()
-        return float(row[0]) if row else 0.05
+        [(seconds,)] = self._connection.execute(_query("wait"), params).fetchall()
+        return float(seconds)
 
 
 @cache

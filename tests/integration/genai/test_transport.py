@@ -17,7 +17,7 @@ from medallion_defs.genai.cost import Mode
 from medallion_defs.genai.emulator_faults import CallFault, Faults
 from medallion_defs.genai.match import Matched, Matching
 from medallion_defs.genai.requests import outbox_path
-from medallion_defs.genai.submit import send_batches
+from medallion_defs.genai.submit import find_requests, send_batches
 from medallion_defs.ops.item import BronzeItem
 from tests.integration.genai.conftest import Transport
 
@@ -259,7 +259,9 @@ def test_invariant_16_a_medium_whose_bytes_changed_since_it_was_published_is_not
 
 def test_a_request_file_that_was_changed_is_not_sent_and_its_records_are_free_again(transport: Transport) -> None:
     batch_id = transport.reserve("a")
-    outbox_path(transport.settings.data_path, batch_id).write_text("{}\n")
+    for lines in range(1, 9):  # hashes above and below that of the file that was reserved
+        outbox_path(transport.settings.data_path, batch_id).write_text("{}\n" * lines)
+        assert "is not the file that the batch was reserved with" in str(find_requests(transport.settings, transport.read(batch_id)))
     [sent] = transport.send()
     assert sent.outcome == "lost"
     assert transport.provider.files == {}

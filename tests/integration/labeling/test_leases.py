@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -123,6 +124,16 @@ def test_a_living_worker_keeps_its_batch_however_long_it_takes(notes: psycopg.Co
         yield from shout(items, context)
 
     assert runner.process(short, shout_task(waits_for_a_renewal), batch_id).events == {"succeeded": 1}
+
+
+def test_a_lease_is_renewed_at_least_twice_before_it_would_run_out(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    keeper = leases.Keeper(settings, 60)
+    monkeypatch.setattr(keeper, "_stop", SimpleNamespace(wait=lambda seconds: [waits.append(seconds)], set=lambda: None))
+    with keeper:
+        pass
+    [wait] = waits
+    assert wait <= 30
 
 
 def lease_until(notes: psycopg.Connection) -> str:

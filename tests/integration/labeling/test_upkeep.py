@@ -13,7 +13,7 @@ from medallion_defs.core.errors import ConfigurationError, TerminalError
 from medallion_defs.core.settings import Settings
 from medallion_defs.labeling import runner
 from medallion_defs.labeling.contract import ProcessingResult, TaskContext, WorkItem
-from medallion_defs.labeling.engine import housekeeping, leftovers, metrics
+from medallion_defs.labeling.engine import housekeeping, leftovers, metrics, plan
 from medallion_defs.labeling.engine.outcomes import InvalidOutputError
 from medallion_defs.labeling.labels import verdicts
 from medallion_defs.ops.scope import Scope
@@ -118,6 +118,32 @@ def test_a_backfill_does_again_what_it_counted(notes: psycopg.Connection, settin
         assert runner.count_backfill(settings, shout_task(), scope, before).tasks == tasks
         assert runner.backfill(settings, shout_task(), scope, before).tasks == tasks
         assert runner.run(settings, shout_task()).events.get("succeeded", 0) == tasks
+
+
+def test_a_backfill_goes_part_by_part_and_is_batched_up_to_the_limit(
+    notes: psycopg.Connection, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_notes(notes, *(f"note {number}" for number in range(5)))
+    runner.run(settings, shout_task())
+    monkeypatch.setattr(plan, "CHUNK_ROWS", 2)
+    assert runner.backfill(settings, shout_task(), Scope(), clock.now() + timedelta(minutes=1)).tasks == 5
+    assert [runner.plan(settings, shout_task(), limit=2).batched for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_a_backfill_leaves_what_has_a_marker_and_counts_it(notes: psycopg.Connection, settings: Settings) -> None:
+    put_notes(notes, "marked", "free")
+    runner.run(settings, shout_task())
+    notes.execute(
+        "INSERT INTO silver.tasks_markers (task_key, subject_key, task_id)"
+        " SELECT task_key, subject_key, task_id FROM silver.tasks_todo WHERE subject_key = 'n0'"
+    )
+    notes.commit()
+    before = clock.now() + timedelta(minutes=1)
+    extent = plan.count_redo(notes, "note.shout", Scope(), before, keep_marked=True)
+    assert (extent.tasks, extent.bytes, extent.marked) == (1, len("free"), 1)
+    notes.commit()
+    assert plan.redo(notes, "note.shout", Scope(), before, keep_marked=True) == 1
+    assert {key: status for key, (status, *_) in states(notes).items()} == {"n0": "succeeded", "n1": "pending"}
 
 
 def test_the_same_answer_again_moves_no_result(notes: psycopg.Connection, settings: Settings) -> None:
@@ -250,14 +276,14 @@ def test_what_nothing_will_come_of_is_listed_and_removed_on_request_only(notes: 
     before = notes.execute("SELECT count(*) FROM silver.tasks_todo").fetchone()
     notes.commit()
     assert before == (4,)
-    assert leftovers.purge(settings, found).tasks == 1
+    assert leftovers.purge(settings, found) == leftovers.Purged(tasks=1, events=3)
     assert {row.subject_key for row in runner.list_tasks(settings)} == {"n0", "n2", "n3"}, "what has a result stays"
     assert leftovers.find_leftovers(settings, tasks) == {}
     notes.execute("UPDATE silver.tasks_prompts SET state = 'retired'")
     notes.commit()
     found = leftovers.find_leftovers(settings, tasks)
     assert {key: len(ids) for key, ids in found.items()} == {("note.shout", "prompt retired"): 2}
-    assert leftovers.purge(settings, found).tasks == 2
+    assert leftovers.purge(settings, found) == leftovers.Purged(tasks=2, events=4)
     assert outputs(notes, "note.shout") == {"n0": {"text": "HELLO", "length": 5}}
     assert notes.execute("SELECT DISTINCT task_id = (SELECT task_id FROM silver.tasks_results) FROM silver.tasks_status").fetchall() == [
         (True,)

@@ -135,6 +135,7 @@ def test_a_claim_takes_the_oldest_and_keeps_to_the_batches_in_flight(db: psycopg
     assert [(batch.items, batch.bytes) for batch in batches] == [(10, 100), (10, 100)]
     assert [name for name, status in statuses(db).items() if status == "claimed"] == [f"{n:02}.csv" for n in range(20)]
     assert claim(db) == []
+    assert claim(db, settings_with(max_in_flight=1)) == []  # lowered meanwhile
     assert [batch.batch_id for batch in Ledger(db).open_batches(SOURCE)] == sorted(batch.batch_id for batch in batches)
 
 

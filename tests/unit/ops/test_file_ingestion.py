@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from medallion_defs.core.errors import TerminalError, TransientError
@@ -37,12 +37,19 @@ def test_a_published_item_waits_for_a_microbatch() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"filename": "a\x00b"}, {"revision": 0}, {"revision": 2**31}, {"fetched_at": datetime(2026, 1, 1)}],  # noqa: DTZ001
-    ids=["nul", "revision 0", "huge revision", "no time zone"],
-)
+    [
+        {"filename": "a\x00b"}, {"revision": 0}, {"revision": 2**31}, {"fetched_at": datetime(2026, 1, 1)},  # noqa: DTZ001
+        {"artifacts": make_item("a.csv", size=-1).artifacts}, {"artifacts": make_item("a.csv", size=2**63).artifacts},
+    ],
+    ids=["nul", "revision 0", "huge revision", "no time zone", "fewer bytes than none", "too many bytes"],
+)  # fmt: skip
 def test_an_item_that_no_ledger_can_hold_is_refused_by_name(change: dict[str, object]) -> None:
     with pytest.raises(TerminalError, match=r"driver_events/a\.csv"):
         DatasetIngestion.published(msgspec.structs.replace(make_item("a.csv"), **change), NOON)
+
+
+def test_an_item_of_no_bytes_is_registered() -> None:
+    assert DatasetIngestion.published(make_item("a.csv", size=0), NOON).bronze_bytes == 0
 
 
 def test_a_refused_file_has_revision_0_and_says_why_even_when_its_name_is_no_utf8() -> None:
@@ -116,6 +123,8 @@ def test_a_run_that_took_too_long_is_halved_and_charges_an_item_that_is_alone() 
     assert (several.attempts, alone.attempts) == (0, 1)
     assert alone.silver_errors is not None
     assert "took longer than runs may" in alone.silver_errors["message"]
+    unstarted = make_row("a.csv").claimed("b1", NOON).released(NOON, SETTINGS, Ending("overtime", items=1, run_id="run-1"))
+    assert unstarted.silver_errors == alone.silver_errors
 
 
 def test_an_item_whose_run_never_started_waits_but_spends_no_attempt() -> None:
@@ -135,7 +144,7 @@ def test_an_attempt_is_ours_only_in_the_same_batch_and_the_same_attempt() -> Non
     outcome = mine.finished("driver_events", COUNTS, {}, NOON)
     assert mine.is_held_by(outcome)
     assert not mine.started("run-2", "v1", NOON).is_held_by(outcome)
-    assert not msgspec.structs.replace(mine, batch_id="b2").is_held_by(outcome)
+    assert not any(msgspec.structs.replace(mine, batch_id=other).is_held_by(outcome) for other in ("b0", "b2"))
     assert not outcome.is_held_by(outcome)
 
 
@@ -169,6 +178,7 @@ class Limits:
     bytes: int
 
 
+@example(sizes=[0, 5, 1], limits=Limits(6, 5), room=2)
 @given(
     sizes=st.lists(st.integers(0, 50), max_size=40),
     limits=st.builds(Limits, st.integers(1, 6), st.integers(1, 60)),
