@@ -5,7 +5,8 @@ Also what the whole file says about its numbers. Knows nothing of cells and reco
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+
+import msgspec
 
 from medallion_defs.silver.contract import RejectCode, RejectedRecord, reject
 from medallion_defs.silver.reader import MAX_RECORD_BYTES, FileEncoding, InputFile, OverlongLine, read_chunks, read_lines
@@ -13,7 +14,7 @@ from medallion_defs.silver.reader import MAX_RECORD_BYTES, FileEncoding, InputFi
 _COMMA_NUMBER = re.compile(rb'(?:^|[;\r\n])[ "]*[+-]?\d*,\d+(?:[eE][+-]?\d+)?[ "]*(?=[;\r\n]|$)')
 
 
-class Line(NamedTuple):
+class Line(msgspec.Struct, frozen=True):
     """A physical line: its number, its text, or, when it has none, why; and quality flags of what is on it (`,word`)."""
 
     number: int

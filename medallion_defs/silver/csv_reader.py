@@ -9,7 +9,8 @@ import re
 from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
+
+import msgspec
 
 from medallion_defs.silver.contract import RejectedRecord, reject
 from medallion_defs.silver.csv_lines import Line, decode_lines
@@ -23,7 +24,7 @@ DELIMITERS = (",", ";", "\t", "|")
 _MARK = "\ufeff"
 
 
-class CsvRecord(NamedTuple):
+class CsvRecord(msgspec.Struct, frozen=True):
     """One record: the line it starts on, its cells (as many as the header, in its order), its raw text, quality flags (`,word`)."""
 
     source_record: int
@@ -176,9 +177,9 @@ class CsvReader:
         """Remove byte order marks; one before a header that has no line to itself is where two files were joined."""
         before, _, after = line.text.lstrip(_MARK).partition(_MARK)
         if before and [cell.strip() for cell in next(csv.reader([after], delimiter=self.delimiter), [])] == self._written:
-            self._returned.appendleft(line._replace(text=after))
-            return line._replace(text=before)
-        return line._replace(text=line.text.replace(_MARK, ""))
+            self._returned.appendleft(msgspec.structs.replace(line, text=after))
+            return msgspec.structs.replace(line, text=before)
+        return msgspec.structs.replace(line, text=line.text.replace(_MARK, ""))
 
 
 def _column_names(file: InputFile, cells: list[str]) -> list[str]:

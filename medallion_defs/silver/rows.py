@@ -131,14 +131,17 @@ class RowBuilder:
             return _rejected(number, error, raw)
 
     def _build(self, number: int, record: Mapping[str, object], flags: str) -> Row:
-        extra = {key: value for key, value in record.items() if key not in self._known}
+        extra = {} if record.keys() <= self._known else {key: value for key, value in record.items() if key not in self._known}
         if self._facts:
             record = {**record, "@record": number, "@filename": self._item.filename}
-        fields = _evaluate(self._fields, record) if not self._is_canonical else {key: record[key] for key in record if key in self._known}
+        if self._is_canonical:
+            fields = {key: record[key] for key in record if key in self._known} if extra else dict(record)
+        else:
+            fields = _evaluate(self._fields, record)
         for name, cast in self._casts.items():
             if isinstance(text := fields.get(name), str):
                 fields[name] = _cast(name, cast, text)
-        computed = _evaluate(self._attributes, record)
+        computed = _evaluate(self._attributes, record) if self._attributes else {}
         if _has_renamed(fields, computed):
             flags += ",repeated_key"
         if extra or self._attributes:
@@ -201,7 +204,7 @@ def _cast(name: str, cast: Filter, text: str) -> object:
 
 
 def _has_renamed(*parts: Mapping[str, object]) -> bool:
-    return any(type(value) is RenamedKeys for part in parts for value in part.values())
+    return any(RenamedKeys in map(type, part.values()) for part in parts)
 
 
 def _merge(given: object, computed: dict[str, object], extra: dict[str, object]) -> object:
