@@ -13,7 +13,9 @@ import msgspec
 import psycopg
 from psycopg.rows import class_row
 
+from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.sections import SourceSettings
+from medallion_defs.core.settings import Settings
 from medallion_defs.core.sql import load_queries
 from medallion_defs.core.timing import format_duration
 
@@ -71,6 +73,14 @@ class SourceFacts(msgspec.Struct, frozen=True):
     waits_since: datetime | None
     dead: int
     refused: int
+
+
+def expected_of(settings: Settings, subject: str, source: str) -> tuple[SourceSettings, tuple[Finding, ...]]:
+    """Return the settings to judge a source by: the defaults, and a finding, where its own do not validate. Other sources are judged on."""
+    try:
+        return settings.source(source), ()
+    except ConfigurationError as error:
+        return SourceSettings(), (Finding("broken", f"{subject} is judged by the default settings: {error}."),)
 
 
 def judge_source(facts: SourceFacts, options: SourceSettings, now: datetime) -> tuple[Finding, ...]:

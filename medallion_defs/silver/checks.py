@@ -15,7 +15,7 @@ from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import format_duration
 from medallion_defs.ops.failing import Failing, answer, config_to_paste, read_failing
 from medallion_defs.ops.file_ingestion import DatasetIngestion
-from medallion_defs.ops.lateness import SourceFacts, Verdict, judge_source, read_source_facts
+from medallion_defs.ops.lateness import Finding, SourceFacts, Verdict, expected_of, judge_source, read_source_facts
 from medallion_defs.ops.watch import Answer, Look, Looker
 from medallion_defs.silver.load_run import LoadReport
 
@@ -57,15 +57,15 @@ def look_at_sources(names: Sequence[str]) -> Looker:
     """Return the look at these sources: the ledger's facts, compared with what the settings expect."""
 
     def look(connection: psycopg.Connection, settings: Settings, _positions: Mapping[str, int], now: datetime) -> list[Look]:
-        facts = read_source_facts(connection, names)
-        return [_look(one, settings.source(one.source_type), now, _failing(connection, settings, one)) for one in facts]
+        return [_look_at(connection, settings, facts, now) for facts in read_source_facts(connection, names)]
 
     return look
 
 
-def _failing(connection: psycopg.Connection, settings: Settings, facts: SourceFacts) -> Answer:
+def _look_at(connection: psycopg.Connection, settings: Settings, facts: SourceFacts, now: datetime) -> Look:
+    options, invalid = expected_of(settings, f"silver/{facts.source_type}", facts.source_type)
     failing = read_failing(connection, facts.source_type)
-    return answer(failing, _how_again(failing, settings.source(facts.source_type).parallelism))
+    return _look(facts, options, now, answer(failing, _how_again(failing, options.parallelism)), invalid)
 
 
 def _how_again(failing: Failing, parallelism: ParallelismKind) -> Markdown:
@@ -86,7 +86,7 @@ def _how_again(failing: Failing, parallelism: ParallelismKind) -> Markdown:
     return join(parts, "\n\n")
 
 
-def _look(facts: SourceFacts, options: SourceSettings, now: datetime, failing: Answer) -> Look:
+def _look(facts: SourceFacts, options: SourceSettings, now: datetime, failing: Answer, invalid: tuple[Finding, ...]) -> Look:
     numbers: dict[str, int | float | str] = {
         "lag_seconds": 0.0 if facts.waits_since is None else (now - facts.waits_since).total_seconds(),
         "max_lag": format_duration(options.max_lag),
@@ -94,7 +94,7 @@ def _look(facts: SourceFacts, options: SourceSettings, now: datetime, failing: A
         "last_item_at": "never" if facts.arrived_at is None else facts.arrived_at.isoformat(),
         "expect_every": "no expectation" if options.expect_every is None else format_duration(options.expect_every),
     }
-    return Look(Verdict(f"silver/{facts.source_type}", judge_source(facts, options, now), now), numbers, more=(failing,))
+    return Look(Verdict(f"silver/{facts.source_type}", (*invalid, *judge_source(facts, options, now)), now), numbers, more=(failing,))
 
 
 def _reconciles(item: DatasetIngestion) -> bool:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from medallion_defs.core import clock
-from medallion_defs.core.sections import AlertSettings, GoldSettings, LandingSettings, SourceSettings
+from medallion_defs.core.sections import AlertSettings, GoldSettings, InvalidSourceSettings, LandingSettings, SourceSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.locations import bronze, gold, silver
 from medallion_defs.ops.lateness import read_source_facts, read_verdicts
@@ -118,6 +118,23 @@ def test_history_that_is_loaded_again_waits_for_nothing(settings: Settings, db: 
     assert Ledger(db).claim_done("driver_events", Scope(), clock.now(), SourceSettings(), clock.now())
     [facts] = read_source_facts(db, ["driver_events"])
     assert (facts.waiting, facts.waits_since) == (0, None)
+
+
+@pytest.mark.parametrize(("defs", "layer"), [(bronze.defs, "bronze"), (silver.defs, "silver")])
+def test_a_source_with_invalid_settings_is_told_and_the_others_are_looked_at(
+    settings: Settings, instance: dg.DagsterInstance, defs: dg.Definitions, layer: str
+) -> None:
+    drop(settings, "driver_events", "day.jsonl", EVENT)
+    if layer == "silver":
+        assert materialize(bronze.defs, ["bronze", "driver_events"], settings, instance).success
+    sources = {
+        "companies": InvalidSourceSettings(reason="max_attempts: 0 is too small"),
+        "driver_events": SourceSettings(max_lag=timedelta(0, 0, 1)),
+    }
+    tick = evaluate(defs, f"watch_{layer}", settings.model_copy(update={"sources": sources}), instance)
+    assert not evaluations(tick)[f"{layer}/driver_events"].passed
+    assert f"{layer}/companies is judged by the default settings: " in tick.skip_message
+    assert "sources.companies: max_attempts: 0 is too small" in tick.skip_message
 
 
 def test_a_dead_item_makes_nobody_late_and_is_told_by_a_check_of_its_own(settings: Settings, instance: dg.DagsterInstance) -> None:
