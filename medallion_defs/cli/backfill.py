@@ -87,7 +87,7 @@ def _measure_silver(settings: Settings, content: SilverContent, part: Scope, bef
     extent, left = measure(settings, content, part, before), left_behind(settings, content)
     typer.echo(f"Would process {_describe(extent)} as last counted.")
     if extent.uncounted_items:
-        typer.echo(f"{extent.uncounted_items:,} of the items were never read to their end: nobody knows their rows.")
+        typer.echo(f"{extent.uncounted_items:,} of the items were never read to their end: how many rows they have is not known.")
     if left:
         typer.echo(f"And first what a killed backfill left: {sum(batch.items for batch in left):,} items.")
 

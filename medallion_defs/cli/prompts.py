@@ -72,7 +72,7 @@ def diff(
         for line in difference.lines:
             typer.echo(f"  {line}")
     if left.prompt_id == right.prompt_id:
-        typer.echo(f"One prompt id, {left.prompt_id}: nothing is asked anew.")
+        typer.echo(f"One prompt id, {left.prompt_id}: nothing is asked again.")
     else:
         typer.echo(f"Two prompt ids, {left.prompt_id} and {right.prompt_id}: what one has answered, the other has not.")
 

@@ -238,7 +238,7 @@ class GenaiSettings(Section):
         300.0, ge=0, le=DAY_SECONDS, description="How long a job that may or may not exist is looked for before another is made."
     )
     deadline_hours: float = Field(
-        30.0, gt=0, le=8_760, description="A batch that has not ended by then is cancelled and its records asked anew."
+        30.0, gt=0, le=8_760, description="A batch that has not ended by then is cancelled and its records are asked again."
     )
     poll_seconds: float = Field(30.0, ge=0, le=DAY_SECONDS, description="Wait between two looks at the batches under way.")
     max_active_batches: Count = Field(20, description="Most batches at the provider at a time.")

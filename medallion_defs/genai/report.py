@@ -86,7 +86,7 @@ def _troubles(report: BatchReport) -> Iterator[Markdown]:
         said = {"state": report.provider_state, "error": report.error}
         yield fill("- **The provider**: {state}: {error}", **said)
     if report.foreign_keys:
-        yield fill("- **Lines of records nobody asked for**: {keys}", keys=_cut(report.foreign_keys))
+        yield fill("- **Lines of records that were not asked for**: {keys}", keys=_cut(report.foreign_keys))
     if report.unreadable_lines:
         numbers = _cut([str(number) for number in report.unreadable_lines])
         command = code(f"medallion genai failures --batch {report.batch_id} --error-type UnreadableLine")

@@ -21,22 +21,20 @@ from medallion_defs.gold.report import column_lineage, describe, read_gold_manif
 from medallion_defs.ops.cursors import Position, note_cursor, read_cursor
 from medallion_defs.ops.dagster_asset import data_version, is_synced, plain_failures, skippable_asset
 from medallion_defs.ops.run_requests import LAYER_TAG, request_run, requested_work
-from medallion_defs.ops.scope import FILE_IDS_HELP, SCOPE_HELP, RunScope, parse_scope, require_match
+from medallion_defs.ops.scope import SCOPE_HELP, RunScope, parse_scope, require_match
+from medallion_defs.ops.scope_config import DatasetScopeConfig
 from medallion_defs.ops.watch import build_checks
 
 UNMATCHED = "unmatched_share"
 
 
-class EnrichConfig(dg.Config):
+class EnrichConfig(DatasetScopeConfig):
     """What a gold run makes. The sensor sets nothing: the range of the change feed that it hands out is in the run's tags."""
 
     scope: RunScope = Field(
         RunScope.pending,
         description=f"{SCOPE_HELP}; dataset, with the field dataset. Rows in the scope are compared with silver and repaired.",
     )
-    since: str | None = Field(None, description="With scope since: rows made of what was fetched from this time on (ISO 8601 with a zone).")
-    file_ids: list[str] = Field(default_factory=list, description=FILE_IDS_HELP)
-    dataset: str | None = Field(None, description="With scope dataset: rows made of such items; * and ? allowed.")
 
 
 def build_gold(enrichment: Enrichment) -> dg.Definitions:
@@ -99,7 +97,7 @@ def _build_asset(enrichment: Enrichment) -> dg.AssetsDefinition:
         "repairs it.",
         metadata={"dagster/table_name": enrichment.qualified_name, "dagster/column_schema": dg.TableSchema(columns)},
     )
-    check = dg.AssetCheckSpec(UNMATCHED, asset=key, description="few enough rows name a lookup row that nobody knows")
+    check = dg.AssetCheckSpec(UNMATCHED, asset=key, description="few enough rows name a lookup row that is not known")
 
     @skippable_asset(spec, [check], pool=f"gold_{enrichment.name}")
     def gold_asset(context: dg.AssetExecutionContext, config: EnrichConfig) -> Iterator[dg.MaterializeResult[Any]]:

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from medallion_defs.core.errors import MedallionError, UnexpectedError
+from medallion_defs.ops.storable import storable_text
 
 RETRY_CAP = timedelta(hours=1)
 MESSAGE_CHARACTERS = 4000
@@ -84,8 +85,3 @@ def describe_error(error: BaseException) -> dict[str, str]:
 def error_type(error: BaseException) -> str:
     """Return the type by which an error is known: of what was not expected, that of the exception itself."""
     return error.type_name if isinstance(error, UnexpectedError) else type(error).__name__
-
-
-def storable_text(text: str) -> str:
-    """Replace what Postgres text cannot hold: NUL, and halves of surrogate pairs (file names that are not UTF-8)."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "␀")

@@ -15,14 +15,14 @@ import msgspec
 from medallion_defs.core import ids
 from medallion_defs.core.errors import TerminalError
 from medallion_defs.core.sections import SourceSettings
-from medallion_defs.ops.endings import RETRY_CAP, Ending, describe_error, retry_delay, storable_text
+from medallion_defs.ops.endings import RETRY_CAP, Ending, describe_error, retry_delay
 from medallion_defs.ops.item import BronzeItem
+from medallion_defs.ops.storable import require_storable, storable_text
 from medallion_defs.ops.tombstone import FORGET, Tombstone, forgotten_directory, hashed_id
 
 Status = Literal["refused", "pending", "claimed", "loaded", "retrying", "dead", "withdrawn", "removed"]
 
 REFUSED_REVISION = 0
-_INT4_MAX, _INT8_MAX = 2**31 - 1, 2**63 - 1
 
 
 class RowCounts(msgspec.Struct, frozen=True):
@@ -119,7 +119,7 @@ class DatasetIngestion(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             TerminalError: the item holds a value that no ledger can keep (NUL, no time zone, a number out of range).
         """
-        _require_storable(item)
+        require_storable(item)
         return cls(
             file_id=item.file_id,
             run_id=item.run_id,
@@ -391,13 +391,3 @@ class DatasetIngestion(msgspec.Struct, frozen=True, kw_only=True):
             gold_ingest_end_time=result.ended_at,
             updated_at=result.ended_at,
         )
-
-
-def _require_storable(item: BronzeItem) -> None:
-    texts = (item.source_type, item.external_id, item.directory, item.filename, item.content_sha256, item.run_id or "")
-    if any(storable_text(text) != text for text in texts):
-        raise TerminalError(f"{item.path!r}: a text of the item holds a NUL or a broken character.")
-    if not 1 <= item.revision <= _INT4_MAX or not 0 <= item.bytes <= _INT8_MAX:
-        raise TerminalError(f"{item.path!r}: revision {item.revision} or size {item.bytes} is out of range.")
-    if item.fetched_at.tzinfo is None:
-        raise TerminalError(f"{item.path!r}: fetched_at {item.fetched_at} has no time zone.")

@@ -89,8 +89,8 @@ def describe_rest(found: Survey) -> list[str]:
     """Return what a forgetting leaves behind, for a person."""
     rest = [
         "The ids of the items and the hashes of the external id and of the contents stay: who knows the external id can tell that it was "
-        "here, nobody can read it off them. An id that can be guessed can be found by trying.",
-        "Whoever has been sent events, exports or copies has them: an OpenLineage receiver, a model's provider, readers of gold.",
+        "here, it cannot be read from them. An id that can be guessed can be found by trying.",
+        "All that were sent events, exports or copies has them: an OpenLineage receiver, a model's provider, readers of gold.",
         "Backups, replicas and archived WAL have what they had. In Postgres the space is overwritten after a VACUUM.",
     ]
     if found.runs:

@@ -5,7 +5,6 @@ in the caller's transaction and never commit; the one exception, which must, is 
 `file_ingestion.py`, the SQL in `ledger.sql`.
 """
 
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from functools import cache
@@ -26,8 +25,8 @@ from medallion_defs.ops.cursors import is_noted, note_cursor
 from medallion_defs.ops.endings import Ending
 from medallion_defs.ops.file_ingestion import DatasetIngestion, GoldResult, Status
 from medallion_defs.ops.ledger_values import BACKFILL, Batch, Extent, LedgerFilter, OpenBatch, Page, Retained, StatusCount
-from medallion_defs.ops.microbatches import plan_batches
-from medallion_defs.ops.scope import Scope, code_params, like_pattern
+from medallion_defs.ops.microbatches import new_batch_id, plan_batches
+from medallion_defs.ops.scope import Scope, like_pattern, scope_params
 
 COLUMNS = DatasetIngestion.__struct_fields__
 # A silver run writes back what it read minutes ago: it must not carry along the gold columns of that time.
@@ -127,7 +126,7 @@ class Ledger:
         With `before` fixed at the start, calling this until None walks through all of history once, and goes on where it
         stopped after a crash: what is claimed, loaded or failed meanwhile is not in the selection any more.
         """
-        params = _scope_params(source_type, scope, before) | {"limit": settings.max_items}
+        params = scope_params(source_type, scope, before) | {"limit": settings.max_items}
         plan = plan_batches(self._select("lock_done", params), settings, room=1)
         named = [(new_batch_id(source_type, at) + BACKFILL, rows) for rows in plan]
         batches = self._claim_rows(named, DatasetIngestion.claimed_again, at)
@@ -154,7 +153,7 @@ class Ledger:
     def count_done(self, source_type: str, scope: Scope, before: datetime) -> Extent:
         """Return what `claim_done` with the same arguments still has before it."""
         with self._connection.cursor(row_factory=class_row(Extent)) as cursor:
-            [extent] = cursor.execute(_query("count_done"), _scope_params(source_type, scope, before)).fetchall()
+            [extent] = cursor.execute(_query("count_done"), scope_params(source_type, scope, before)).fetchall()
         return extent
 
     def start_batch(
@@ -373,11 +372,6 @@ class Ledger:
             raise TerminalError("The ledger's locks need a transaction: open one with `connection.transaction()`, or turn autocommit off.")
 
 
-def new_batch_id(source_type: str, at: datetime) -> str:
-    """Return a new id for a microbatch: sorts by time, unique, short enough for a run key and a tag."""
-    return f"{at:%Y%m%dT%H%M%S.%f}-{source_type}-{secrets.token_hex(4)}"
-
-
 @cache
 def _query(name: str, columns: tuple[LiteralString, ...] = COLUMNS) -> sql.Composed:
     """Return the query `name` with {columns} filled in; queries without the placeholder are not changed."""
@@ -385,17 +379,6 @@ def _query(name: str, columns: tuple[LiteralString, ...] = COLUMNS) -> sql.Compo
         columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
         new_columns=sql.SQL(", ").join(sql.Identifier("new", column) for column in columns),
     )
-
-
-def _scope_params(source_type: str, scope: Scope, before: datetime) -> Params:
-    return {
-        "source_type": source_type,
-        "before": before,
-        "since": scope.since,
-        "file_ids": _as_list(scope.file_ids),
-        "dataset_like": None if scope.dataset is None else like_pattern(scope.dataset),
-        **code_params(scope.current_code),
-    }
 
 
 def _as_list(values: Iterable[object] | None) -> list[object] | None:

@@ -1,6 +1,8 @@
 """Which items go together: open items of the ledger, cut into microbatches. Pure; claiming is `ledger.py`'s."""
 
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from operator import attrgetter
 
 from medallion_defs.core.sections import SourceSettings
@@ -18,6 +20,11 @@ def plan_batches(items: Iterable[DatasetIngestion], settings: SourceSettings, ro
         streams.setdefault(_most_items(item, settings), []).append(item)
     batches = [batch for most, stream in streams.items() for batch in _cut(stream, most, settings.max_bytes)]
     return sorted(batches, key=lambda batch: (batch[0].created_at, batch[0].file_id))[:room]
+
+
+def new_batch_id(source_type: str, at: datetime) -> str:
+    """Return a new id for a microbatch: sorts by time, unique, short enough for a run key and a tag."""
+    return f"{at:%Y%m%dT%H%M%S.%f}-{source_type}-{secrets.token_hex(4)}"
 
 
 def _most_items(item: DatasetIngestion, settings: SourceSettings) -> int:

@@ -64,7 +64,7 @@ class RowCounts(_Model):
 class Unmatched(_Model):
     """Rows of the gold table that wait for a lookup row, over the whole table at the time of asking."""
 
-    rows: int = Field(description="rows that name a lookup row which nobody knows")
+    rows: int = Field(description="rows that name a lookup row which is not known")
     share: float = Field(description="among the rows that name one")
     by_key: dict[str, int] = Field(description="the lookup keys (companies) that most of them wait for, most first")
 

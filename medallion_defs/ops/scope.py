@@ -22,6 +22,16 @@ class RunScope(Enum):
     outdated = "outdated"
 
 
+class TaskScope(Enum):
+    """The scopes of a task, which knows no dataset. The names are those of `RunScope`."""
+
+    pending = RunScope.pending.value
+    all = RunScope.all.value
+    since = RunScope.since.value
+    file_ids = RunScope.file_ids.value
+    outdated = RunScope.outdated.value
+
+
 # What the launchpad says of the fields that silver, gold and tasks have in common.
 SCOPE_HELP = "pending: what is open (default). A part of history again: all; since, with the field since; file_ids, with the field file_ids"
 FILE_IDS_HELP = (
@@ -116,6 +126,18 @@ def _require_code(current_code: CodeVersions | None) -> CodeVersions:
             "and writes only what differs."
         )
     return current_code
+
+
+def scope_params(source_type: str, scope: Scope, before: datetime) -> dict[str, object]:
+    """Return the parameters of queries on a source's items in `scope` that were last processed before `before`."""
+    return {
+        "source_type": source_type,
+        "before": before,
+        "since": scope.since,
+        "file_ids": None if scope.file_ids is None else list(scope.file_ids),
+        "dataset_like": None if scope.dataset is None else like_pattern(scope.dataset),
+        **code_params(scope.current_code),
+    }
 
 
 def code_params(code: CodeVersions | None) -> dict[str, list[str] | None]:

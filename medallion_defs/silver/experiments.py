@@ -214,7 +214,7 @@ def _describe_bug(content: VariantContent, item: DatasetIngestion, error: Except
     return (
         f"Variant {content.variant} of {content.source.name} raised {type(error).__name__}: {error} "
         f"({Path(place.filename).name}, line {place.lineno}) at a record of {item.bronze_path}. "
-        f"Nothing of the item was loaded. Mend the variant: a record that cannot be a row is an InvalidRecord."
+        f"Nothing of the item was loaded. Correct the variant: a record that cannot be a row is an InvalidRecord."
     )
 
 

@@ -114,7 +114,7 @@ def _refuse_if_mostly_rejected(item: StagedItem, max_share: float, rejects: str)
     if item.error is None and read and item.rejected / read > max_share:
         item.error = TerminalError(
             f"{item.facts.filename}: {item.rejected} of {read} records were rejected ({item.rejected / read:.1%}), "
-            f"more than the {max_share:.1%} allowed. No row was loaded. See {rejects} for the reasons, then mend the file "
+            f"more than the {max_share:.1%} allowed. No row was loaded. See {rejects} for the reasons, then correct the file "
             "or the transform, or raise max_rejected_share."
         )
 

@@ -35,6 +35,6 @@ QUALITY_FLAGS = MappingProxyType(
         "text_lost": "The page nests its elements so deep that text below is not in body_text.",
         "unknown_event_type": "The event type is none of those listed in the transform; it is stored as it came.",
         "unreadable_container": "The file's first bytes are those of a medium, but its streams cannot be listed: cut off or damaged.",
-        "unknown_fields": "The record had keys or columns that nobody mapped or ignored; they are in attributes.",
+        "unknown_fields": "The record had keys or columns that are neither mapped nor ignored; they are in attributes.",
     }
 )

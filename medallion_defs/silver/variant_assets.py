@@ -13,7 +13,8 @@ from medallion_defs.core.settings import Settings
 from medallion_defs.ops.dagster_asset import plain_failures
 from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG
-from medallion_defs.ops.scope import FILE_IDS_HELP, RunScope, parse_scope, require_match
+from medallion_defs.ops.scope import RunScope, parse_scope, require_match
+from medallion_defs.ops.scope_config import DatasetScopeConfig
 from medallion_defs.silver.backfill import measure
 from medallion_defs.silver.compare import compare_variants
 from medallion_defs.silver.compare_report import describe_comparison
@@ -23,16 +24,13 @@ from medallion_defs.silver.variants import VariantContent
 _COUNTS = ("read", "created", "updated", "unchanged", "duplicate", "rejected")
 
 
-class VariantConfig(dg.Config):
+class VariantConfig(DatasetScopeConfig):
     """Which items the variant is loaded with; those that its present code has loaded already are left out."""
 
     scope: RunScope = Field(
         RunScope.all,
         description="The items to load: all (default; so are pending and outdated); since, file_ids or dataset, each with its field.",
     )
-    since: str | None = Field(None, description="With scope since: what was fetched from this time on (ISO 8601 with a zone).")
-    file_ids: list[str] = Field(default_factory=list, description=FILE_IDS_HELP)
-    dataset: str | None = Field(None, description="With scope dataset: a dataset of a recipe, * and ? allowed.")
 
 
 def build_experiments(variants: Mapping[str, VariantContent], used: str) -> dg.Definitions:

@@ -20,7 +20,6 @@ from medallion_defs.ops.ledger_values import Batch, LedgerFilter
 from medallion_defs.ops.run_requests import first_requested_at, is_repeated_by_hand, requested_work
 from medallion_defs.ops.scope import (
     BEFORE_HELP,
-    FILE_IDS_HELP,
     SCOPE_HELP,
     RunScope,
     Scope,
@@ -28,6 +27,7 @@ from medallion_defs.ops.scope import (
     parse_scope,
     require_match,
 )
+from medallion_defs.ops.scope_config import DatasetScopeConfig
 from medallion_defs.silver.backfill import arrived, history_batches, left_behind, measure
 from medallion_defs.silver.discovery import discover
 from medallion_defs.silver.load_run import SilverContent
@@ -37,16 +37,13 @@ _DISCOVERY_SECONDS = 30.0
 _SHOWN = 20
 
 
-class LoadConfig(dg.Config):
+class LoadConfig(DatasetScopeConfig):
     """What a silver run loads. A sensor sets nothing: what it hands out is in the run's tags."""
 
     scope: RunScope = Field(
         RunScope.pending,
         description=f"{SCOPE_HELP}; dataset, with the field dataset; outdated: what other code than the present tried last.",
     )
-    since: str | None = Field(None, description="With scope since: what was fetched from this time on (ISO 8601 with a zone).")
-    file_ids: list[str] = Field(default_factory=list, description=FILE_IDS_HELP)
-    dataset: str | None = Field(None, description="With scope dataset: a dataset of a recipe, * and ? allowed.")
     before: str | None = Field(None, description=BEFORE_HELP)
 
 

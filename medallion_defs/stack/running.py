@@ -88,7 +88,7 @@ class RunningStack:
         deadline = time.monotonic() + seconds
         while not is_done():
             if time.monotonic() > deadline:
-                raise TransientError(f"Waited {seconds:.0f} s in vain for {what}.")
+                raise TransientError(f"Waited {seconds:.0f} s for {what}, which did not come.")
             if self.process.poll() is not None:
                 raise TransientError(f"The stack ended with exit code {self.process.returncode} while waiting for {what}.")
             time.sleep(0.1)

@@ -228,7 +228,7 @@ class Supervisor:
                 if child.exit_code() not in (None, 0):
                     raise TransientError(f"Medallion did not start: {child.describe_end()}")
             if time.monotonic() > deadline:
-                raise TransientError(f"Waited {_START_SECONDS:.0f} s for {what} in vain. The logs are in {self.home / 'logs'}.")
+                raise TransientError(f"Waited {_START_SECONDS:.0f} s for {what}, which did not come. The logs are in {self.home / 'logs'}.")
 
     def _pause(self) -> None:
         self._write_state()

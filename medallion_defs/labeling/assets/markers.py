@@ -45,7 +45,7 @@ def build_marker_job(tasks: Mapping[str, Task]) -> dg.Definitions:
         )
         context.add_output_metadata(as_metadata(counts))
 
-    @dg.job(name=JOB, tags={LAYER_TAG: "gold"}, description="Asks again about what somebody removed the marker of; writes missing markers.")
+    @dg.job(name=JOB, tags={LAYER_TAG: "gold"}, description="Asks again about subjects whose marker was removed; writes missing markers.")
     def job() -> None:
         check_markers()
 

@@ -30,7 +30,7 @@ def build_task_sensor(tasks: Mapping[str, Task], jobs: Sequence[TaskJob]) -> dg.
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={"settings"},
-        description="Looks whether a task has new subjects, due retries, or batches that nobody works on; requests one run per such task.",
+        description="Looks whether a task has new subjects, due retries, or batches without a worker; requests one run per such task.",
     )
     def plan_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         settings: Settings = context.resources.settings

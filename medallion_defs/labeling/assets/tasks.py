@@ -7,7 +7,6 @@ from the others, and a killed run nothing that was done; the last step takes wha
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 import dagster as dg
@@ -29,14 +28,15 @@ from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG, first_requested_at
 from medallion_defs.ops.scope import (
     BEFORE_HELP,
-    FILE_IDS_HELP,
     SCOPE_HELP,
     RunScope,
     Scope,
+    TaskScope,
     parse_before,
     parse_scope,
     require_match,
 )
+from medallion_defs.ops.scope_config import ScopeConfig
 
 # A run of bounded length: the page draws a step per batch, and what waits beside the task gets its turn. The rest is the next run's.
 MOST_BATCHES = 100
@@ -46,17 +46,7 @@ _SHOWN = 50
 TaskJob = Any
 
 
-class TaskScope(Enum):
-    """What a run asks the task about: what is open, or a part of history again. The names are those of `RunScope`."""
-
-    pending = "pending"
-    all = "all"
-    since = "since"
-    file_ids = "file_ids"
-    outdated = "outdated"
-
-
-class PlanConfig(dg.Config):
+class PlanConfig(ScopeConfig):
     """What a task's run does. The sensor sets nothing; a person chooses a scope."""
 
     scope: TaskScope = Field(
@@ -64,7 +54,6 @@ class PlanConfig(dg.Config):
         description=f"{SCOPE_HELP}; outdated: what other code than the present did. A task that asks a model pays again.",
     )
     since: str | None = Field(None, description="With scope since: what was planned from this time on (ISO 8601 with a zone).")
-    file_ids: list[str] = Field(default_factory=list, description=FILE_IDS_HELP)
     before: str | None = Field(None, description=BEFORE_HELP)
     limit: int | None = Field(None, description="Most tasks that this run plans, 1 or more; the next run goes on.")
 

@@ -90,7 +90,7 @@ def build_upkeep(tasks: Mapping[str, Task]) -> dg.Definitions:
         _job("tasks_repair", repair_tasks, "20 2 * * *", "Frees tasks that a crash or a hand in the database left between two states."),
         _job("tasks_compact", compact_tasks, "40 2 * * 0", "Folds old events of silver.tasks_status into one row per task."),
         _job("tasks_reconcile", reconcile_tasks, "0 5 * * 0", "Lets the next plan read all subjects from the start."),
-        _job("tasks_outbox", clear_outbox, "10 5 * * *", "Removes requests from data/outbox that nobody will send any more."),
+        _job("tasks_outbox", clear_outbox, "10 5 * * *", "Removes requests from data/outbox that will not be sent any more."),
     )
 
 

@@ -268,7 +268,7 @@ class _Answers:
         row = self.connection.execute(_SQL["lock_asked"], {"batch_id": self.batch.tasks_batch_id}).fetchone()
         if row is None or row[0] != "asked":
             raise UnwantedAnswersError(
-                f"Nobody waits for the answers of batch {self.batch_id}: batch {self.batch.tasks_batch_id} of silver.tasks_batches is "
+                f"The answers of batch {self.batch_id} are not waited for: batch {self.batch.tasks_batch_id} of silver.tasks_batches is "
                 f"{row[0] if row else 'gone'}. They stay in bronze; 'medallion genai reparse {self.batch_id}' takes them."
             )
 
