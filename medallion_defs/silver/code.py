@@ -3,6 +3,7 @@
 Raise the number of a format in `READING` when the same bytes really give something else by the engine's own code (readers,
 expressions, what `contract.py` has for transforms): the change is then seen in `medallion status`, items that failed are tried again,
 and the others wait for `medallion backfill … --scope outdated`. For a faster or a more readable reader do not.
+A test fails when that code changes, so that this is weighed.
 """
 
 from collections.abc import Mapping
