@@ -2,7 +2,8 @@
 
 import json
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -306,3 +307,14 @@ def test_without_a_key_and_without_the_emulator_nothing_starts() -> None:
         GeminiClient(GenaiSettings())
     with pytest.raises(ConfigurationError, match="MEDALLION_GENAI__API_KEY"):
         GeminiClient(GenaiSettings(base_url="http://example.invalid"))
+
+
+def test_what_is_settled_counts_from_midnight_of_the_day_it_was_sent_and_what_is_reserved_on_every_day(transport: Transport) -> None:
+    midnight, usd = datetime(2026, 5, 2, tzinfo=UTC), Decimal("0.01")
+    settled, _ = transport.reserve("a"), transport.reserve("b")
+    transport.connection.execute(
+        "UPDATE ops.active_batches SET status = 'completed', settled_usd = 1, submitted_at = %s WHERE batch_id = %s", (midnight, settled)
+    )
+    for at, spent in ((midnight, 1), (midnight + timedelta(hours=23), 1), (midnight + timedelta(days=1), 0)):
+        assert transport.state.read_committed("page.test", at) == (spent + usd, spent + usd)
+        assert transport.state.read_committed("page.other", at) == (spent + usd, 0)

@@ -428,6 +428,17 @@ def test_reprocessing_can_be_narrowed_by_dataset_and_by_code_version(db: psycopg
     assert statuses(db) == {"a.csv": "loaded", "b.csv": "loaded", "c.csv": "claimed"}
 
 
+def test_an_item_is_claimed_alone_whatever_became_of_it(db: psycopg.Connection, ledger: Ledger) -> None:
+    register(db, "a.csv", "b.csv")
+    load_all(db)
+    batch = ledger.claim_item(make_row("a.csv").file_id, NOON + HOUR)
+    [claimed] = ledger.open_batches(SOURCE)
+    assert (claimed.batch_id, claimed.items, claimed.is_backfill) == (batch.batch_id, 1, True)
+    assert statuses(db) == {"a.csv": "claimed", "b.csv": "loaded"}
+    with pytest.raises(TerminalError, match="The ledger has no item"):
+        ledger.claim_item(make_row("c.csv").file_id, NOON + HOUR)
+
+
 def test_a_backfill_never_takes_the_room_of_what_arrives(db: psycopg.Connection, ledger: Ledger) -> None:
     settings = settings_with(max_items=1, max_in_flight=1)
     register(db, "a.csv", "b.csv", "c.csv")

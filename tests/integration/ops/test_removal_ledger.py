@@ -92,7 +92,7 @@ def test_a_tombstone_marks_a_row_that_is_here_and_makes_one_that_is_not(ledger: 
     assert ledger.register_removed(rows) == 0
     known, new = row_of(ledger, "a.csv"), row_of(ledger, "b.csv")
     assert (known.status, known.silver_rows_created, known.bronze_removed_by) == ("removed", 1, RULE)
-    assert (new.status, new.bronze_removed_at) == ("removed", LATER)
+    assert (new.status, new.bronze_removed_at, new.bronze_can_promote) == ("removed", LATER, False)
 
 
 def test_a_forgotten_row_keeps_its_id_and_counts_and_no_text_of_a_person(ledger: RemovalLedger, db: psycopg.Connection) -> None:

@@ -82,6 +82,8 @@ def test_a_broken_line_of_an_intent_costs_no_other_item_and_its_folder_is_kept(
     assert line in index.read_bytes()
     [problem] = store.verify("events")
     assert problem.path == f".staging/events/{PLACE}.damaged"
+    assert "what a dead publisher left" in problem.message
+    assert "medallion bronze reindex events" in problem.remedy
     assert (bronze / problem.path / "lines.jsonl").exists()
 
 

@@ -114,6 +114,16 @@ def test_of_a_forgotten_id_nothing_is_left_that_a_person_wrote(store: LocalStore
     assert list(store.verify("events")) == []
 
 
+def test_forgetting_again_takes_lines_out_of_an_index_that_was_restored(store: LocalStore, publish: Publish, bronze: Path) -> None:
+    publish(("jane", b"1"))
+    lines = (bronze / "events" / "_index.jsonl").read_bytes()
+    store.forget("events", "jane", NOW)
+    with (bronze / "events" / "_index.jsonl").open("ab") as restored:
+        restored.write(lines)
+    store.forget("events", "jane", NOW)
+    assert b"jane" not in everything_below(bronze)
+
+
 def test_a_tombstone_of_another_source_is_found(store: LocalStore, publish: Publish, bronze: Path) -> None:
     publish(("jane", b"1"))
     store.forget("events", "jane", NOW)

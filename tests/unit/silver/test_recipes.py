@@ -210,6 +210,24 @@ def test_equal_lines_of_a_file_without_a_key_are_several_records(extract: Extrac
     assert [row[1:3] for row in got.rows] == [(f"{name}:1", "Ann"), (f"{name}:2", "Ann"), (f"{name}:3", "unknown")]
 
 
+SWAPPED = """\
+description: lines with the canonical names for other things
+files: ["*"]
+priority: 1
+domain: fleet
+dataset: d
+columns:
+  event_id: "{driver_id}"
+  driver_id: "{event_id}"
+"""
+
+
+def test_a_recipe_with_columns_decides_also_where_the_records_have_the_canonical_names(extract: Extract) -> None:
+    lines = "".join(f'{{"event_id":"a{number}","driver_id":"b{number}"}}\n' for number in range(4))
+    got = extract("swapped.jsonl", lines.encode(), recipe=SWAPPED)
+    assert [row[1:3] for row in got.rows] == [(f"b{number}", f"a{number}") for number in range(4)]
+
+
 def test_a_reject_names_the_empty_column_behind_a_key_template(extract: Extract) -> None:
     content = b"Base Number,Base Name,Pick Up Date,Number of Trips,Number of Vehicles\nB1,One, ,1,1\n"
     got = extract("fhv_dispatch_2015.csv", content)
