@@ -144,6 +144,12 @@ def test_artifact_names_that_could_hurt_are_refused(store: LocalStore, name: str
         group.stage(NewItem("a", "a", "test", NOW, [NewArtifact(name, b"1")]))
 
 
+@pytest.mark.parametrize("names", [[], ["events.csv", "events.csv"]])
+def test_an_item_needs_files_of_different_names(store: LocalStore, names: list[str]) -> None:
+    with store.group("events") as group, pytest.raises(TerminalError, match="It needs at least one, each with its own name"):
+        group.stage(NewItem("a", "a", "test", NOW, [NewArtifact(name, b"1") for name in names]))
+
+
 @pytest.mark.parametrize("source_type", ["", "..", ".staging", "a/b", "Events"])
 def test_source_types_that_are_no_plain_names_are_refused(store: LocalStore, source_type: str) -> None:
     with pytest.raises(TerminalError, match="plain name"), store.group(source_type):
