@@ -26,10 +26,10 @@ from hashlib import sha256
 from pathlib import Path
 from unittest.mock import patch
 
-from medallion_defs.bronze.local import LocalStore
-from medallion_defs.bronze.store import NewArtifact, NewItem
 from medallion_defs.core import clock
-from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, Artifact, BronzeItem, content_sha256, encode_item
+from medallion_defs.storage.item import INDEX_FILE, ITEM_FILE, Artifact, BronzeItem, content_sha256, encode_item
+from medallion_defs.storage.local.publisher import LocalStore
+from medallion_defs.storage.publishing import NewArtifact, NewItem
 
 NAMES = ("events.csv", "notes.csv")
 

@@ -27,11 +27,13 @@ import psycopg
 from medallion_defs.core import clock
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.ops import ledger as ledger_module
-from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, Artifact, BronzeItem, encode_item
 from medallion_defs.ops.ledger import Ledger
-from medallion_defs.silver.discovery import Cursor, Discovery, discover
+from medallion_defs.silver.discovery import Discovery, discover
 from medallion_defs.stack.migrate import migrate
 from medallion_defs.stack.postgres import EmbeddedPostgres
+from medallion_defs.storage.item import INDEX_FILE, ITEM_FILE, Artifact, BronzeItem, encode_item
+from medallion_defs.storage.local.reader import LocalReader
+from medallion_defs.storage.reading import Cursor
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = "driver_events"
@@ -94,7 +96,7 @@ def fill_ledger(db: psycopg.Connection, size: int) -> None:
 
 def tick(db: psycopg.Connection, bronze: Path, cursor: Cursor | None, mode: Literal["scan", "index"]) -> tuple[float, Discovery, int]:
     started = time.perf_counter()
-    found = discover(db, bronze, SOURCE, cursor, mode, 5.0)
+    found = discover(db, LocalReader(bronze), SOURCE, cursor, mode, 5.0)
     batches = Ledger(db).claim(SOURCE, SETTINGS, "v1", clock.now())
     Ledger(db).open_batches(SOURCE)
     db.commit()

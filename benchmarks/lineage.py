@@ -27,10 +27,11 @@ import psycopg
 from medallion_defs.core.ids import file_id
 from medallion_defs.enrichments.driver_events_enriched.enrichment import ENRICHMENT
 from medallion_defs.ops.impact import find_impact
-from medallion_defs.ops.item import ITEM_FILE, Artifact, BronzeItem, encode_item
 from medallion_defs.ops.lineage import LineageSpec, trace_bronze, trace_gold, trace_silver
 from medallion_defs.stack.migrate import migrate
 from medallion_defs.stack.postgres import EmbeddedPostgres
+from medallion_defs.storage.item import ITEM_FILE, Artifact, BronzeItem, encode_item
+from medallion_defs.storage.local.reader import LocalReader
 
 ROOT = Path(__file__).resolve().parent.parent
 EVENTS = LineageSpec("silver.driver_events", "event_id")
@@ -144,7 +145,7 @@ def fill(db: psycopg.Connection, rows: int) -> None:
     print(f"filled in {time.perf_counter() - started:,.0f} s", flush=True)
 
 
-def measure(db: psycopg.Connection, arguments: argparse.Namespace, bronze: Path) -> None:
+def measure(db: psycopg.Connection, arguments: argparse.Namespace, folder: Path) -> None:
     rows, dice = arguments.rows, random.Random(12)
     for name, table, indexes in db.execute(SIZES).fetchall():
         count = db.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
@@ -154,7 +155,8 @@ def measure(db: psycopg.Connection, arguments: argparse.Namespace, bronze: Path)
     events = [f"event-{n:09}" for n in dice.sample(range(1, rows + 1), arguments.samples)]
     event_items = [f"events-{n:09}.csv" for n in dice.sample(range(1, small_items(rows) + 1), arguments.samples)]
     company_items = [f"companies-{n:09}.csv" for n in dice.sample(range(1, rows // PER_ITEM + 1), arguments.samples)]
-    publish_all(db, bronze, events, event_items, company_items)
+    publish_all(db, folder, events, event_items, company_items)
+    bronze = LocalReader(folder)
     silver, gold = [EVENTS, COMPANIES], [GOLD]
     show("one round trip", [lambda: db.execute("SELECT 1").fetchone()] * len(events), db)
     show("gold row → 2 silver rows → 2 files", [partial(trace_gold, db, GOLD, key, bronze) for key in events], db)

@@ -31,8 +31,8 @@ import psycopg
 from pydantic import ByteSize
 from usage import largest_child_mb, own_peak_mb, processor_seconds
 
-from medallion_defs.bronze.tree import scan_tree, tree_fingerprint
-from medallion_defs.bronze.tree_assets import fetch_tree_source
+from medallion_defs.bronze.assets import BronzeContent, fetch_source
+from medallion_defs.bronze.tree.scan import scan_tree, tree_fingerprint
 from medallion_defs.core import clock, db
 from medallion_defs.core.sections import CurricularSettings, GenaiSettings, ModelPrice, SourceSettings, TaskSettings
 from medallion_defs.core.settings import Settings
@@ -42,13 +42,13 @@ from medallion_defs.labeling import runner
 from medallion_defs.labeling.contract import BatchStrategy
 from medallion_defs.labeling.models.answers import read_ledger_batch
 from medallion_defs.labeling.registry import Task, load_tasks
-from medallion_defs.ops.item import ITEM_FILE, Artifact, BronzeItem, content_sha256, encode_item
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.silver.file_parser import load_source_parser
 from medallion_defs.silver.load_run import SilverContent, load_batch
 from medallion_defs.sources.curricular_pages import fetch, source, tables, transform
 from medallion_defs.stack.migrate import migrate
 from medallion_defs.stack.postgres import EmbeddedPostgres
+from medallion_defs.storage.item import ITEM_FILE, Artifact, BronzeItem, content_sha256, encode_item
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE, FETCH = source.SOURCE, fetch.FETCH
@@ -228,7 +228,7 @@ def fingerprint(settings: Settings) -> float:
 
 
 def take(settings: Settings) -> float:
-    return fetch_tree_source(settings, SOURCE, FETCH, "benchmark").seconds
+    return fetch_source(settings, BronzeContent(SOURCE, FETCH), "benchmark").seconds
 
 
 def load(settings: Settings) -> float:

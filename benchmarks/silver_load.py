@@ -36,13 +36,13 @@ from usage import largest_child_mb, own_peak_mb, processor_seconds, server_secon
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.ops.file_ingestion import DatasetIngestion
-from medallion_defs.ops.item import ITEM_FILE, Artifact, BronzeItem, content_sha256, encode_item
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.silver.extract import load_parser
 from medallion_defs.silver.load_run import SilverContent, load_batch
 from medallion_defs.sources.driver_events import source, tables, transform
 from medallion_defs.stack.migrate import migrate
 from medallion_defs.stack.postgres import EmbeddedPostgres
+from medallion_defs.storage.item import ITEM_FILE, Artifact, BronzeItem, content_sha256, encode_item
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENT = SilverContent(source.SOURCE, tables.TABLE, load_parser(transform))

@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from medallion_defs.bronze.webhook import post_text
+from medallion_defs.bronze.posting.webhook import post_text
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import load_settings
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from medallion_defs.bronze.local import LocalStore
+from medallion_defs.bronze.store import BronzeStore, open_store
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.settings import load_settings
 
@@ -33,11 +33,11 @@ def reindex(source_types: SourceTypes = None) -> None:
         typer.echo(f"{source_type}: {store.reindex(source_type):,} items in the index.")
 
 
-def _open_store() -> LocalStore:
-    return LocalStore(load_settings().bronze_path)
+def _open_store() -> BronzeStore:
+    return open_store(load_settings())
 
 
-def _chosen(store: LocalStore, source_types: list[str] | None) -> list[str]:
+def _chosen(store: BronzeStore, source_types: list[str] | None) -> list[str]:
     known = store.source_types()
     unknown = sorted(set(source_types or ()) - set(known))
     if unknown:

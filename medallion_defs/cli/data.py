@@ -8,7 +8,8 @@ import msgspec
 import psycopg
 import typer
 
-from medallion_defs.bronze.assets import fetch_source
+from medallion_defs.bronze.assets import fetch_source, load_bronze_contents
+from medallion_defs.bronze.fetching.report import Left
 from medallion_defs.cli import show
 from medallion_defs.cli.answer import print_rich
 from medallion_defs.core import clock, db
@@ -29,31 +30,32 @@ from medallion_defs.ops.verifications import read_verifications
 from medallion_defs.silver.variants import MisconfiguredContent
 from medallion_defs.stack.contents import find_broken
 from medallion_defs.stack.databases import database_at_hand
+from medallion_defs.storage.readers import open_reader
 
+_LEFT_WORDS: tuple[tuple[str, Left], ...] = (("not taken", "removed"), ("waiting", "waiting"), ("refused", "refused"))
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 
-def fetch(source: Annotated[str, typer.Argument(help="A source, such as driver_events.")]) -> None:
-    """Take every complete file of the source's landing folder into bronze, now."""
-    names, broken = content_names("medallion_defs.sources"), list[Broken]()
-    modules = load_content("medallion_defs.sources", "source", "SOURCE", broken)
-    if source not in names:
-        raise ConfigurationError(f"There is no source '{source}'. There is: {', '.join(names)}.")
-    if source not in modules:
-        raise ConfigurationError(next(each.sentence for each in broken if each.folder == f"sources/{source}"))
+def fetch(
+    source: Annotated[str, typer.Argument(help="A source, such as driver_events.")],
+    rehash: Annotated[bool, typer.Option(help="Read everything again, also what is as it was when it was read last.")] = False,
+) -> None:
+    """Take what is new for a source into bronze, now."""
+    broken = list[Broken]()
+    contents = {content.source.name: content for content in load_bronze_contents(broken)}
+    if source not in contents:
+        wrong = next((each.sentence for each in broken if each.folder == f"sources/{source}"), None)
+        raise ConfigurationError(wrong or f"There is no source '{source}'. There is: {', '.join(contents)}.")
     with database_at_hand(load_settings()) as settings:
-        report = fetch_source(settings, modules[source].SOURCE, run_id=None)
-    for item in report.published:
+        report = fetch_source(settings, contents[source], run_id=None, rehash=rehash)
+    for item in report.items:
         typer.echo(f"published  {item.filename} as {item.path} ({item.bytes:,} bytes, sha256 {item.content_sha256[:16]}…)")
-    for item in report.unchanged:
+    for item in report.same:
         typer.echo(f"unchanged  {item.filename}: the bytes of {item.path}")
-    for file in report.removed:
-        typer.echo(f"not taken  {file.name}: {file.reason}")
-    for file in report.waiting:
-        typer.echo(f"waiting    {file.name}: {file.reason}")
-    for file in report.refused:
-        typer.echo(f"refused    {file.name}: {file.reason}")
-    typer.echo(f"{len(report.published)} published, {len(report.unchanged)} unchanged, {len(report.refused)} refused.")
+    for word, kind in _LEFT_WORDS:
+        for left in report.left[kind]:
+            typer.echo(f"{word:9}  {left.name}: {left.reason}")
+    typer.echo(f"{report.published:,} published, {report.unchanged:,} unchanged, {report.refused:,} refused.")
     if report.refused:
         raise typer.Exit(1)
 
@@ -141,13 +143,13 @@ def _trace(connection: psycopg.Connection, settings: Settings, what: str, key: s
     if key is None:
         if what in silver | gold:
             raise ConfigurationError(f"Name the row, too: medallion trace {what} <{(silver | gold)[what].key}>.")
-        return trace_bronze(connection, what, silver.values(), gold.values(), settings.bronze_path, examples=keys)
+        return trace_bronze(connection, what, silver.values(), gold.values(), open_reader(settings), examples=keys)
     if what in label_specs():
-        return label_trace.trace_label(connection, key, silver, settings.bronze_path)
+        return label_trace.trace_label(connection, key, silver, open_reader(settings))
     if what in gold:
-        return trace_gold(connection, gold[what], key, settings.bronze_path)
+        return trace_gold(connection, gold[what], key, open_reader(settings))
     if what in silver:
-        return trace_silver(connection, silver[what], key, settings.bronze_path)
+        return trace_silver(connection, silver[what], key, open_reader(settings))
     raise ConfigurationError(f"There is no table {what} to trace. There is: {', '.join(sorted(silver | gold))}.")
 
 

@@ -13,8 +13,8 @@ import msgspec
 import psycopg
 import typer
 
-from medallion_defs.bronze.landing_removal import delete_copies, find_copies
-from medallion_defs.bronze.local import LocalStore
+from medallion_defs.bronze.landing.removal import delete_copies, find_copies
+from medallion_defs.bronze.store import open_store
 from medallion_defs.cli.data import AsJson, gold_specs, open_for_reading
 from medallion_defs.core import clock, db
 from medallion_defs.core.content import load_content
@@ -37,6 +37,7 @@ from medallion_defs.ops.references import SCHEMAS, Reference, delete_rows, find_
 from medallion_defs.ops.removal_ledger import RemovalLedger
 from medallion_defs.silver.loader import delete_items, prune_vanished
 from medallion_defs.stack.databases import database_at_hand
+from medallion_defs.storage.readers import open_reader
 
 _REJECTS = "silver.rejected_rows"
 
@@ -86,7 +87,7 @@ def forget_subject(settings: Settings, subject: Subject, at: datetime) -> Forget
     before, _ = _look(settings, subject)
     _begin(settings, subject, at)
     erased = {"files in landing and landing/.taken": delete_copies(settings.landing_path, subject.source, subject.external_id)}
-    tombstones = LocalStore(settings.bronze_path).forget(subject.source, subject.external_id, at)
+    tombstones = open_store(settings).forget(subject.source, subject.external_id, at)
     # Again: what was published while we looked is in the ledger by now, and after the tombstone nothing more comes.
     _begin(settings, subject, at)
     with open_for_reading(settings) as connection:
@@ -233,7 +234,7 @@ def _look(settings: Settings, subject: Subject) -> tuple[Survey, list[Path]]:
     with open_for_reading(settings) as connection:
         found = survey(connection, subject)
     files = find_copies(settings.landing_path, subject.source, subject.external_id)
-    if not found.file_ids and not files and LocalStore(settings.bronze_path).current(subject.source, subject.external_id) is None:
+    if not found.file_ids and not files and open_store(settings).current(subject.source, subject.external_id) is None:
         raise TerminalError(
             f"Nothing is known of '{subject.external_id}' in source '{subject.source}': not in landing, bronze or the ledger. "
             "Check the spelling; the external id is the file's path below its landing folder."
@@ -263,7 +264,7 @@ def _find(settings: Settings, what: str) -> DatasetIngestion:
     try:
         which: UUID | str = UUID(what)
     except ValueError:
-        which = item_path(what, settings.bronze_path)
+        which = item_path(what, open_reader(settings))
     with open_for_reading(settings) as connection:
         row = Ledger(connection).find_row(which)
     if row is None:

@@ -13,13 +13,14 @@ from medallion_defs.cli.data import AsJson, gold_specs, label_specs, open_for_re
 from medallion_defs.core.settings import load_settings
 from medallion_defs.ops.impact import Impact, find_impact
 from medallion_defs.stack.databases import database_at_hand
+from medallion_defs.storage.readers import open_reader
 
 
 def impact(what: Annotated[str, typer.Argument(help="A bronze item: its path or its file id.")], as_json: AsJson = False) -> None:
     """Show what must be redone or recalled when a file is bad: its silver rows, the gold rows made of them, and the next steps."""
     with database_at_hand(load_settings()) as settings, open_for_reading(settings) as connection:
         gold = gold_specs() | label_specs()
-        found = find_impact(connection, what, silver_specs().values(), gold.values(), settings.bronze_path)
+        found = find_impact(connection, what, silver_specs().values(), gold.values(), open_reader(settings))
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
         return

@@ -11,9 +11,9 @@ import typer
 from pydantic import ByteSize
 from rich.table import Table
 
-from medallion_defs.bronze.local import LocalStore
-from medallion_defs.bronze.retention import apply_bronze, plan_bronze
-from medallion_defs.bronze.retention_job import prune_old_runs
+from medallion_defs.bronze.maintenance.retention import apply_bronze, plan_bronze
+from medallion_defs.bronze.maintenance.retention_job import prune_old_runs
+from medallion_defs.bronze.store import open_store
 from medallion_defs.cli.answer import print_rich
 from medallion_defs.cli.data import AsJson
 from medallion_defs.core import clock, db
@@ -46,7 +46,7 @@ def run_policies(settings: Settings, now: datetime, *, apply: bool) -> tuple[lis
     problems: list[str] = []
     lines = [line for plan in plans for line in plan.lines]
     if apply:
-        removed = apply_bronze(settings, LocalStore(settings.bronze_path), plans, now)
+        removed = apply_bronze(settings, open_store(settings), plans, now)
         lines, problems = removed.lines, removed.problems
     if settings.retention.rejects_days is not None:
         with db.connect(settings, "medallion_silver" if apply else "medallion_console", autocommit=True) as connection:

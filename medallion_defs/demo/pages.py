@@ -159,7 +159,7 @@ def _write_dirt(tree: PageTree, prefix: str, random: Random) -> None:
     tree.refused[f"{prefix}:901"] = "no image"
     write_page(tree, f"{prefix}:902", random)
     _write(tree.label_path(f"{prefix}:902"), b'{"text": "cut off')
-    tree.refused[f"{prefix}:902"] = "no JSON"
+    tree.refused[f"{prefix}:902"] = "not JSON"
     write_page(tree, f"{prefix}:903", random)
     _write(tree.image_path(f"{prefix}:903").with_suffix(".jpg"), b"a second image of the page")
     tree.refused[f"{prefix}:903"] = "several images"

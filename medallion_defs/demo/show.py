@@ -10,9 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from medallion_defs.bronze.encoding import encode_external_id
-from medallion_defs.bronze.folder import facts_of
-from medallion_defs.bronze.local import LocalStore
+from medallion_defs.bronze.store import open_store
 from medallion_defs.core import db
 from medallion_defs.core.errors import TransientError
 from medallion_defs.core.settings import Settings
@@ -21,6 +19,8 @@ from medallion_defs.demo.outcome import Outcome, differences, read_outcome
 from medallion_defs.demo.pages import PageTree
 from medallion_defs.demo.sample import FOLDER, Sample, SampleFile, make_sample
 from medallion_defs.stack.running import RunningStack, running_stack
+from medallion_defs.storage.naming import encode_external_id
+from medallion_defs.storage.tombstone import facts_of
 
 _WAVE_SECONDS = 300.0
 
@@ -95,7 +95,7 @@ class Demo:
 
     def _drop(self, files: Iterable[SampleFile]) -> int:
         """Put files into landing that bronze does not have yet: a second demo adds no revisions to the first one's."""
-        store, count = LocalStore(self.settings.bronze_path), 0
+        store, count = open_store(self.settings), 0
         for file in files:
             current = store.current(file.source, file.external_id)
             if current is None or facts_of(current).revision < file.revision or file.revision == 0:

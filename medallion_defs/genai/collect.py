@@ -15,8 +15,7 @@ from typing import Any
 import msgspec
 import psycopg
 
-from medallion_defs.bronze.local import LocalStore
-from medallion_defs.bronze.store import NewArtifact, NewItem
+from medallion_defs.bronze.store import NewArtifact, NewItem, open_store
 from medallion_defs.core import clock
 from medallion_defs.core.errors import MedallionError, TerminalError, TransientError
 from medallion_defs.core.settings import Settings
@@ -25,14 +24,12 @@ from medallion_defs.genai.jobs import FileFacts
 from medallion_defs.genai.requests import LEFT_OUT_FILE, REQUESTS_FILE, RESPONSES_FILE, RESPONSES_PART, outbox_path
 from medallion_defs.genai.state import BatchState, GenaiBatch
 from medallion_defs.ops.file_ingestion import DatasetIngestion
-from medallion_defs.ops.item import BronzeItem
 from medallion_defs.ops.ledger import Ledger
+from medallion_defs.storage.item import BronzeItem
 
 _CHUNK_BYTES = 1024 * 1024
 # How long the provider keeps a file.
 _RESULTS_LAST = timedelta(hours=48)
-_SWEPT_AFTER = timedelta(days=1)
-_HAS_LEFT_OUTBOX = frozenset({"collected", "completed", "failed", "cancelled"})
 
 
 class IncompleteFileError(TransientError):
@@ -71,18 +68,6 @@ def collect_batches(
         raise failures[0]
 
 
-def sweep_outbox(settings: Settings, connection: psycopg.Connection[Any]) -> list[str]:
-    """Delete the outbox folders that a crash or a cancelled batch left behind, a day later; return their names."""
-    state, swept = BatchState(connection), []
-    oldest = clock.now().timestamp() - _SWEPT_AFTER.total_seconds()
-    for folder in sorted((settings.data_path / "outbox").glob("*/")):
-        batch = state.read(folder.name)
-        if folder.stat().st_mtime < oldest and (batch is None or batch.status in _HAS_LEFT_OUTBOX):
-            shutil.rmtree(folder)
-            swept.append(folder.name)
-    return swept
-
-
 def _collect(
     settings: Settings, connection: psycopg.Connection[Any], client: GeminiClient, batch: GenaiBatch, run_id: str | None
 ) -> tuple[GenaiBatch, BronzeItem]:
@@ -90,7 +75,7 @@ def _collect(
     folder = outbox_path(settings.data_path, batch.batch_id).parent
     folder.mkdir(parents=True, exist_ok=True)
     responses = _fetch_responses(settings, client, batch, folder)
-    with LocalStore(settings.bronze_path).group(f"gemini_{batch.mode}") as group:
+    with open_store(settings).group(f"gemini_{batch.mode}") as group:
         group.stage(_new_item(batch, folder, responses, run_id))
         [publication] = group.publish()
     # A crash from here on publishes the same bytes again, which the store recognises.

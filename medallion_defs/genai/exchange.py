@@ -18,7 +18,7 @@ from medallion_defs.core.sections import GenaiSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.core.timing import Timer, stage_timing
 from medallion_defs.genai.client import gemini_client
-from medallion_defs.genai.collect import collect_batches, sweep_outbox
+from medallion_defs.genai.collect import collect_batches
 from medallion_defs.genai.cost import Mode
 from medallion_defs.genai.limiter import Limiter
 from medallion_defs.genai.online import ask_online
@@ -27,9 +27,9 @@ from medallion_defs.genai.state import BatchState, GenaiBatch
 from medallion_defs.genai.submit import Sent, send_batches
 from medallion_defs.ops.cursors import decode_cursor, encode_cursor
 from medallion_defs.ops.dagster_asset import plain_failures
-from medallion_defs.ops.item import BronzeItem
 from medallion_defs.ops.manifest import as_metadata
 from medallion_defs.ops.run_requests import LAYER_TAG, request_run
+from medallion_defs.storage.item import BronzeItem
 
 _JOB = "gemini_exchange"
 _POLL_BUDGET_SECONDS = 3.0
@@ -65,7 +65,6 @@ def exchange(settings: Settings, run_id: str | None) -> Exchange:
         done.sent.extend(send_batches(settings, connection, client))
         done.sent.extend(ask_online(settings, connection, client))
         done.collected.extend(collect_batches(settings, connection, client, run_id))
-        sweep_outbox(settings, connection)
     return done
 
 

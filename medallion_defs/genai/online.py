@@ -19,19 +19,19 @@ import msgspec
 import psycopg
 
 from medallion_defs.core import clock
+from medallion_defs.core.retry import retry_delay
 from medallion_defs.core.settings import Settings
 from medallion_defs.genai.client import BusyError, GeminiClient, RefusedError, UnknownOutcomeError
 from medallion_defs.genai.limiter import Limiter
 from medallion_defs.genai.reprice import reserve_risen_price
 from medallion_defs.genai.requests import RESPONSES_FILE, encode_line, error_line, estimate_tokens, outbox_path
 from medallion_defs.genai.state import BatchState, BudgetReachedError, GenaiBatch
-from medallion_defs.genai.submit import LOST_STATE, WRONG_REQUEST, Sent, find_requests, upload_media
-from medallion_defs.ops.published import ChangedBytesError
+from medallion_defs.genai.submit import FIRST_WAIT_SECONDS, LOST_STATE, WRONG_REQUEST, Sent, find_requests, upload_media
+from medallion_defs.storage.hashed import ChangedBytesError
 
 _BUSY_TRIES = 5
 _NOT_FOUND = 404
 _LONGEST_PAUSE_SECONDS = 60.0
-_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 30.0, 3_600.0
 
 
 def ask_online(settings: Settings, connection: psycopg.Connection[Any], client: GeminiClient) -> list[Sent]:
@@ -154,9 +154,9 @@ class _Conversation:
 
     def _postpone(self, error: BusyError | RefusedError | BudgetReachedError | OSError) -> Sent:
         asked_for = error.retry_after if isinstance(error, BusyError) else None
-        seconds = asked_for or min(_FIRST_WAIT_SECONDS * 2 ** min(self._batch.submit_attempts, 7), _LONGEST_WAIT_SECONDS)
         now = clock.now()
-        retry_at = now + timedelta(seconds=seconds)
+        wait = retry_delay(self._batch.submit_attempts + 1, FIRST_WAIT_SECONDS)
+        retry_at = now + (timedelta(seconds=asked_for) if asked_for else wait)
         self._state.postpone(self._batch.batch_id, str(error), retry_at, now)
         return Sent(self._batch.batch_id, "waits", f"{error}; goes on at {retry_at:%H:%M:%S} UTC")
 

@@ -9,6 +9,7 @@ import psycopg
 
 from medallion_defs.genai.state import BatchState
 
+# Nothing reads the folder of such a batch any more. None: there is no such batch.
 _OVER = frozenset({None, "collected", "completed", "failed", "cancelled"})
 
 

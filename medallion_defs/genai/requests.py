@@ -17,7 +17,7 @@ from typing import Any
 
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.genai.match import TOKEN_FIELD
-from medallion_defs.ops.published import read_checked
+from medallion_defs.storage.local.files import read_checked
 
 REQUESTS_FILE, RESPONSES_FILE = "requests.jsonl", "responses.jsonl"
 # Downloaded, and not compared yet with what is announced of it.

@@ -19,6 +19,7 @@ import psycopg
 
 from medallion_defs.core import clock
 from medallion_defs.core.errors import MedallionError
+from medallion_defs.core.retry import retry_delay
 from medallion_defs.core.settings import Settings
 from medallion_defs.genai.client import BusyError, GeminiClient, RefusedError, UnknownOutcomeError
 from medallion_defs.genai.cut import cut_in_two
@@ -26,15 +27,15 @@ from medallion_defs.genai.limiter import Limiter
 from medallion_defs.genai.reprice import reserve_risen_price
 from medallion_defs.genai.requests import LEFT_OUT_FILE, UPLOAD_SCHEME, error_line, outbox_path, uploads_in, write_requests
 from medallion_defs.genai.state import BatchState, BudgetReachedError, GenaiBatch, LostBatchError
-from medallion_defs.ops.published import ChangedBytesError, held
+from medallion_defs.storage.hashed import ChangedBytesError
+from medallion_defs.storage.local.files import held
 
 LOST_STATE = "LOST"
 WRONG_REQUEST, _NOT_THERE = 400, 503
 _REQUEST_OR_MODEL = frozenset({400, 404, 413})
 _SENT_FILE = "sent.jsonl"
 _LOOKS = 10
-_FIRST_WAIT = timedelta(seconds=30)
-_LONGEST_WAIT = timedelta(hours=1)
+FIRST_WAIT_SECONDS = 30.0
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -238,7 +239,7 @@ class _Sender:
             self._limiter.pause(error.retry_after)
             if error.retry_after:
                 return now + timedelta(seconds=error.retry_after)
-        return now + min(_FIRST_WAIT * (1 << min(self._batch.submit_attempts, 7)), _LONGEST_WAIT)
+        return now + retry_delay(self._batch.submit_attempts + 1, FIRST_WAIT_SECONDS)
 
     def _sent(self, outcome: Literal["sent", "adopted", "waits", "unknown", "cut", "lost"], note: str) -> Sent:
         return Sent(self._batch.batch_id, outcome, note)

@@ -5,7 +5,7 @@ When a run died and left no word at which of its items it was, none is charged; 
 one that is alone is charged. So what kills its worker is found in few steps, and what was beside it loses nothing. Pure.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -13,7 +13,6 @@ import msgspec
 from medallion_defs.core.errors import MedallionError, UnexpectedError
 from medallion_defs.ops.storable import storable_text
 
-RETRY_CAP = timedelta(hours=1)
 MESSAGE_CHARACTERS = 4000
 WORKER_DIED = "WorkerDied"
 NOT_STARTED = "RunNotStarted"
@@ -65,12 +64,6 @@ class Ending(msgspec.Struct, frozen=True):
             f"is counted, and they are tried again at most {half} together; this one is {again}."
         )
         return {"error_type": kind, "message": text, TOGETHER: str(half)}
-
-
-def retry_delay(attempts: int, retry_seconds: float) -> timedelta:
-    """Return the wait after the `attempts`-th try: `retry_seconds`, doubled with each further try, at most an hour."""
-    # The exponent is capped before the power: 2.0 ** 2000 is an OverflowError.
-    return min(timedelta(seconds=retry_seconds * 2.0 ** min(max(attempts - 1, 0), 16)), RETRY_CAP)
 
 
 def describe_error(error: BaseException) -> dict[str, str]:

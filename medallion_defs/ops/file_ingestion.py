@@ -12,13 +12,13 @@ from uuid import UUID
 
 import msgspec
 
-from medallion_defs.core import ids
+from medallion_defs.core import ids, retry
 from medallion_defs.core.errors import TerminalError
 from medallion_defs.core.sections import SourceSettings
-from medallion_defs.ops.endings import RETRY_CAP, Ending, describe_error, retry_delay
-from medallion_defs.ops.item import BronzeItem
-from medallion_defs.ops.storable import require_storable, storable_text
-from medallion_defs.ops.tombstone import FORGET, Tombstone, forgotten_directory, hashed_id
+from medallion_defs.ops.endings import Ending, describe_error
+from medallion_defs.ops.storable import storable_text
+from medallion_defs.storage.item import BronzeItem, require_storable
+from medallion_defs.storage.tombstone import FORGET, Tombstone, forgotten_directory, hashed_id
 
 Status = Literal["refused", "pending", "claimed", "loaded", "retrying", "dead", "withdrawn", "removed"]
 
@@ -322,7 +322,7 @@ class DatasetIngestion(msgspec.Struct, frozen=True, kw_only=True):
         wait = timedelta(seconds=settings.retry_seconds)
         if ending.kind == "died" and not self.is_started:
             wait = max(wait, (at - self.created_at) / 4)
-        again_at = at + min(wait, RETRY_CAP)
+        again_at = at + min(wait, retry.LONGEST)
         errors = ending.describe(again_at, is_started=self.is_started)
         row = msgspec.structs.replace(self, attempts=tries, batch_id=None)._resolved(errors, at, settings, is_final=False)
         return msgspec.structs.replace(row, retry_at=again_at)
@@ -372,7 +372,7 @@ class DatasetIngestion(msgspec.Struct, frozen=True, kw_only=True):
             silver_ingest_end_time=at,
             silver_errors=errors,
             silver_can_promote=False,
-            retry_at=None if is_dead else at + retry_delay(self.attempts, settings.retry_seconds),
+            retry_at=None if is_dead else at + retry.retry_delay(self.attempts, settings.retry_seconds),
         )
 
     # -- gold ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from medallion_defs.core.sql import load_queries
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.references import count_rows, find_derived, find_references, find_task_columns, find_tasks
 from medallion_defs.ops.removal_ledger import RemovalLedger
-from medallion_defs.ops.tombstone import hashed_id
+from medallion_defs.storage.tombstone import hashed_id
 
 _SQL = load_queries("medallion_defs.ops", "forget.sql")
 _SHOWN = 20

@@ -5,7 +5,6 @@ Rests on `trace_bronze`; which tables there are, the caller says. What nobody re
 
 import shlex
 from collections.abc import Iterable
-from pathlib import Path
 from uuid import UUID
 
 import msgspec
@@ -13,6 +12,7 @@ import psycopg
 
 from medallion_defs.core.sql import load_queries
 from medallion_defs.ops.lineage import Item, LineageSpec, TableRows, trace_bronze
+from medallion_defs.storage.reading import ItemReader
 
 _SQL = load_queries("medallion_defs.ops", "impact.sql")
 _MOST_COUNTED = 10_000
@@ -76,7 +76,7 @@ def find_impact(
     which: UUID | str,
     silver: Iterable[LineageSpec],
     gold: Iterable[LineageSpec],
-    bronze_root: Path | None = None,
+    bronze: ItemReader | None = None,
 ) -> Impact:
     """Return what must be redone or recalled when an item is bad. Time grows with the rows of the item and the source's items.
 
@@ -87,7 +87,7 @@ def find_impact(
         TerminalError: the ledger knows no such item, or its directory cannot be read.
     """
     gold = tuple(gold)
-    trace = trace_bronze(connection, which, silver, gold, bronze_root, most_counted=None)
+    trace = trace_bronze(connection, which, silver, gold, bronze, most_counted=None)
     newer = connection.execute(_SQL["newer_revisions"], {"file_id": trace.item.file_id}).fetchall()
     found = Impact(
         item=trace.item,

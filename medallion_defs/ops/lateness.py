@@ -101,6 +101,17 @@ def judge_landing(name: str, files: int, waits_since: datetime | None, max_lag: 
     return (Finding("behind", text),)
 
 
+def judge_waiting(subject: str, sensor: str, waits_since: datetime | None, max_lag: timedelta, now: datetime) -> tuple[Finding, ...]:
+    """Compare what a source has ready with what was fetched: it waits since `waits_since`, for a run that `sensor` requests."""
+    if waits_since is None or now - waits_since <= max_lag:
+        return ()
+    text = (
+        f"{subject}: what had changed just before the last fetch waits for {format_duration(now - waits_since)}; "
+        f"{format_duration(max_lag)} is allowed. Look whether the sensor {sensor} is on."
+    )
+    return (Finding("behind", text),)
+
+
 def judge_feed(subject: str, waits_since: datetime | None, max_lag: timedelta, now: datetime) -> tuple[Finding, ...]:
     """Compare a gold table with the silver rows that it does not have yet, the first of which waits since `waits_since`."""
     if waits_since is None or now - waits_since <= max_lag:

@@ -17,9 +17,9 @@ from psycopg import sql
 
 from medallion_defs.core.errors import TerminalError
 from medallion_defs.core.sql import load_queries
-from medallion_defs.ops.item import ITEM_FILE, Artifact, BronzeItem
-from medallion_defs.ops.published import find_damage
-from medallion_defs.ops.tombstone import REMOVED_FILE, Tombstone, decode_line
+from medallion_defs.storage.item import Artifact
+from medallion_defs.storage.reading import ItemReader
+from medallion_defs.storage.tombstone import Entry, Tombstone
 
 _SQL = load_queries("medallion_defs.ops", "lineage.sql")
 EXAMPLES = 3
@@ -59,7 +59,7 @@ class Item(msgspec.Struct, frozen=True):
     """A bronze item as a trace shows it.
 
     `origin` and `artifacts` (with the sha256 of each) are read from the item's directory; None and empty where the caller gave no
-    bronze root, or the file was refused (`bronze_error`) and never became an item. Then the files are hashed as well: `damage` says
+    reader, or the file was refused (`bronze_error`) and never became an item. Then the files are hashed as well: `damage` says
     what is not as it was published, and so cannot vouch for the value any more.
     """
 
@@ -133,7 +133,7 @@ class ItemTrace(msgspec.Struct, frozen=True):
     is_rejects_exact: bool = True
 
 
-def trace_gold(connection: psycopg.Connection, spec: LineageSpec, key: str, bronze_root: Path | None = None) -> Trace:
+def trace_gold(connection: psycopg.Connection, spec: LineageSpec, key: str, bronze: ItemReader | None = None) -> Trace:
     """Trace one gold row to the records it is made of.
 
     Raises:
@@ -141,11 +141,11 @@ def trace_gold(connection: psycopg.Connection, spec: LineageSpec, key: str, bron
     """
     row = read_row(connection, spec, key)
     named = [parent for parent in spec.parents if row[f"{parent.prefix}_file_id"] is not None]
-    items = read_items(connection, [UUID(str(row[f"{parent.prefix}_file_id"])) for parent in named], bronze_root)
+    items = read_items(connection, [UUID(str(row[f"{parent.prefix}_file_id"])) for parent in named], bronze)
     return Trace(spec.table, key, row, tuple(_gold_record(connection, row, parent, items) for parent in named))
 
 
-def trace_silver(connection: psycopg.Connection, spec: LineageSpec, key: str, bronze_root: Path | None = None) -> Trace:
+def trace_silver(connection: psycopg.Connection, spec: LineageSpec, key: str, bronze: ItemReader | None = None) -> Trace:
     """Trace one silver row to its record.
 
     Raises:
@@ -153,7 +153,7 @@ def trace_silver(connection: psycopg.Connection, spec: LineageSpec, key: str, br
     """
     row = read_row(connection, spec, key)
     file_id = UUID(str(row["file_id"]))
-    item = read_items(connection, [file_id], bronze_root)[file_id]
+    item = read_items(connection, [file_id], bronze)[file_id]
     return Trace(spec.table, key, row, (Record(spec.table, key, _int(row["source_record"]), True, row, item),))
 
 
@@ -162,7 +162,7 @@ def trace_bronze(
     which: UUID | str,
     silver: Iterable[LineageSpec],
     gold: Iterable[LineageSpec],
-    bronze_root: Path | None = None,
+    bronze: ItemReader | None = None,
     *,
     examples: int = EXAMPLES,
     most_counted: int | None = MOST_COUNTED,
@@ -177,8 +177,8 @@ def trace_bronze(
     Raises:
         TerminalError: the ledger knows no such item, or its directory cannot be read.
     """
-    ledger = _find_ledger_row(connection, which, bronze_root)
-    item = _build_item(ledger, bronze_root)
+    ledger = _find_ledger_row(connection, which, bronze)
+    item = _build_item(ledger, bronze)
     params = {"file_id": item.file_id, "examples": examples, "most": None if most_counted is None else most_counted + 1}
     rejects: dict[str, int] = dict(connection.execute(_SQL["rejects_of_item"], params).fetchall())
     return ItemTrace(
@@ -191,7 +191,7 @@ def trace_bronze(
     )
 
 
-def item_path(text: str, bronze_root: Path | None = None) -> str:
+def item_path(text: str, bronze: ItemReader | None = None) -> str:
     """Return `{source_type}/{directory}` of a path to an item, or to a file in it, as a person may write it.
 
     Raises:
@@ -199,8 +199,8 @@ def item_path(text: str, bronze_root: Path | None = None) -> str:
     """
     path = Path(text)
     # Both with links followed: the data folder may be one, and a person may have come to it by another way.
-    if bronze_root is not None and (whole := (Path.cwd() / path).resolve()).is_relative_to(bronze_root.resolve()):
-        path = whole.relative_to(bronze_root.resolve())
+    if bronze is not None and (found := bronze.path_of(path)) is not None:
+        path = Path(found)
     if len(path.parts) < 2 or ".." in path.parts or path.is_absolute():
         raise TerminalError(f"'{text}' names no bronze item. Give a file_id, or a path below data/bronze like 'driver_events/fleet.csv'.")
     return "/".join(path.parts[:2])
@@ -229,7 +229,7 @@ def _gold_record(connection: psycopg.Connection, row: Row, parent: Parent, items
     return Record(parent.table, key, _int(row[f"{parent.prefix}_source_record"]), is_current, silver, item)
 
 
-def read_items(connection: psycopg.Connection, file_ids: Sequence[UUID], bronze_root: Path | None) -> dict[UUID, Item]:
+def read_items(connection: psycopg.Connection, file_ids: Sequence[UUID], bronze: ItemReader | None) -> dict[UUID, Item]:
     """Return these items as a trace shows them.
 
     Raises:
@@ -241,15 +241,15 @@ def read_items(connection: psycopg.Connection, file_ids: Sequence[UUID], bronze_
             raise TerminalError(
                 f"The ledger has lost item {file_id}, which a row names. Reconcile bronze with the ledger to enter it again."
             )
-    return {file_id: _build_item(row, bronze_root) for file_id, row in rows.items()}
+    return {file_id: _build_item(row, bronze) for file_id, row in rows.items()}
 
 
-def _find_ledger_row(connection: psycopg.Connection, which: UUID | str, bronze_root: Path | None) -> Row:
+def _find_ledger_row(connection: psycopg.Connection, which: UUID | str, bronze: ItemReader | None) -> Row:
     file_id = _as_uuid(which)
     if file_id is not None:
         found = connection.execute(_SQL["items"], {"file_ids": [file_id]}).fetchone()
     else:
-        found = connection.execute(_SQL["item_at"], {"path": item_path(str(which), bronze_root)}).fetchone()
+        found = connection.execute(_SQL["item_at"], {"path": item_path(str(which), bronze)}).fetchone()
     if found is None:
         raise TerminalError(
             f"The ledger knows no item '{which}'. Check the spelling below data/bronze; an item that is there was not discovered yet: "
@@ -266,32 +266,32 @@ def _as_uuid(which: UUID | str) -> UUID | None:
         return None
 
 
-def _build_item(ledger: Row, bronze_root: Path | None) -> Item:
+def _build_item(ledger: Row, bronze: ItemReader | None) -> Item:
     fields = {"fetched_at": ledger["bronze_ingest_end_time"], **ledger}
     fields |= {"withdrawn_reason": ledger["bronze_withdrawn_reason"], "removed": None}
     if ledger["bronze_removed_at"] is not None:
         fields["removed"] = f"removed on {str(ledger['bronze_removed_at'])[:10]} by {ledger['bronze_removed_by']}"
-    if bronze_root is not None and ledger["bronze_path"] is not None:
-        bronze, removed = _read_item(bronze_root / str(ledger["bronze_path"]), UUID(str(ledger["file_id"])))
-        fields |= {"fetched_at": bronze.fetched_at, "origin": bronze.origin, "artifacts": msgspec.to_builtins(bronze.artifacts)}
-        fields["note"] = bronze.note
-        fields["removed"] = removed or fields["removed"]
-        if removed is None:
-            fields["damage"] = find_damage(bronze_root / str(ledger["bronze_path"]), bronze, str(ledger["content_sha256"]))
+    if bronze is not None and ledger["bronze_path"] is not None:
+        path = str(ledger["bronze_path"])
+        entry = _read_entry(bronze, path, UUID(str(ledger["file_id"])))
+        item = entry.item if isinstance(entry, Tombstone) else entry
+        fields |= {"fetched_at": item.fetched_at, "origin": item.origin, "artifacts": msgspec.to_builtins(item.artifacts)}
+        fields["note"] = item.note
+        if isinstance(entry, Tombstone):
+            fields["removed"] = entry.sentence
+        else:
+            fields["damage"] = bronze.find_damage(path, item, str(ledger["content_sha256"]))
     return msgspec.convert(fields, Item)
 
 
-def _read_item(directory: Path, file_id: UUID) -> tuple[BronzeItem, str | None]:
-    """Return the item that is in a directory, or was, and then when and by what it was removed."""
-    path = directory / REMOVED_FILE if (directory / REMOVED_FILE).exists() else directory / ITEM_FILE
-    remedy = "Run 'medallion bronze verify' to see what else is damaged, and restore the directory from a copy."
-    try:
-        entry = decode_line(path.read_bytes())
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise TerminalError(f"{path}, which the ledger names, cannot be read: {error}. {remedy}") from error
+def _read_entry(bronze: ItemReader, path: str, file_id: UUID) -> Entry:
+    entry = bronze.entry(path)
     if entry.file_id != file_id:
-        raise TerminalError(f"{path} is of item {entry.file_id}; the ledger expects {file_id} there. {remedy}")
-    return (entry.item, entry.sentence) if isinstance(entry, Tombstone) else (entry, None)
+        raise TerminalError(
+            f"{path} holds the item {entry.file_id}; the ledger expects {file_id} there. Run 'medallion bronze verify' to see what else is "
+            "damaged, and restore the directory from a copy."
+        )
+    return entry
 
 
 def _count_rows(

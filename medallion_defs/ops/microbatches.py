@@ -1,10 +1,11 @@
 """Which items go together: open items of the ledger, cut into microbatches. Pure; claiming is `ledger.py`'s."""
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from operator import attrgetter
 
+from medallion_defs.core.batching import cut
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.ops.endings import TOGETHER
 from medallion_defs.ops.file_ingestion import DatasetIngestion
@@ -18,7 +19,7 @@ def plan_batches(items: Iterable[DatasetIngestion], settings: SourceSettings, ro
     streams: dict[int, list[DatasetIngestion]] = {}
     for item in sorted(items, key=attrgetter("created_at", "file_id")):
         streams.setdefault(_most_items(item, settings), []).append(item)
-    batches = [batch for most, stream in streams.items() for batch in _cut(stream, most, settings.max_bytes)]
+    batches = [batch for most, stream in streams.items() for batch in cut(stream, _bytes, most_items=most, most_bytes=settings.max_bytes)]
     return sorted(batches, key=lambda batch: (batch[0].created_at, batch[0].file_id))[:room]
 
 
@@ -31,15 +32,5 @@ def _most_items(item: DatasetIngestion, settings: SourceSettings) -> int:
     return min(settings.max_items, int((item.silver_errors or {}).get(TOGETHER, settings.max_items)))
 
 
-def _cut(items: Sequence[DatasetIngestion], most_items: int, most_bytes: int) -> Iterator[list[DatasetIngestion]]:
-    batch: list[DatasetIngestion] = []
-    size = 0
-    for item in items:
-        item_bytes = item.bronze_bytes or 0
-        if batch and (len(batch) == most_items or size + item_bytes > most_bytes):
-            yield batch
-            batch, size = [], 0
-        batch.append(item)
-        size += item_bytes
-    if batch:
-        yield batch
+def _bytes(item: DatasetIngestion) -> int:
+    return item.bronze_bytes or 0

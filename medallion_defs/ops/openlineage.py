@@ -1,4 +1,4 @@
-"""What an OpenLineage event of a silver or gold run says (spec 2-0-2), built from plain facts. Pure; `bronze/openlineage.py` sends.
+"""What an OpenLineage event of a silver or gold run says (spec 2-0-2), built from plain facts. Pure; `bronze/posting/openlineage.py` sends.
 
 Not the official client: its events are the same few objects, and its HTTP library and its own way of sending would come along.
 """

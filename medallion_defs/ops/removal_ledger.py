@@ -12,7 +12,7 @@ from medallion_defs.core.errors import TerminalError, TransientError
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.ledger import COLUMNS, SILVER_COLUMNS, Ledger
 from medallion_defs.ops.ledger_values import Retained
-from medallion_defs.ops.tombstone import FORGET, hashed_id
+from medallion_defs.storage.tombstone import FORGET, hashed_id
 
 # A removal writes nothing of what a load or gold may be writing; forgetting and withdrawing do.
 REMOVAL_COLUMNS = ("bronze_can_promote", "bronze_removed_at", "bronze_removed_by", "updated_at")

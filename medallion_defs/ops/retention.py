@@ -1,6 +1,6 @@
 """Which items a policy lets go, and why: pure, from items, policy and the time to rules.
 
-What it does not know: whether live rows need an item (`references.py`), how bytes go (`bronze/removal.py`), and the clock.
+What it does not know: whether live rows need an item (`references.py`), how bytes go (`storage/local/removal.py`), and the clock.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

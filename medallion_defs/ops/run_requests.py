@@ -7,12 +7,13 @@ that doubles up to an hour. It never gives up, for a disk gets freed and a datab
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
 
 from medallion_defs.core import clock
+from medallion_defs.core.retry import retry_delay
 
 WORK_TAG = "medallion/work"
 ATTEMPT_TAG = "medallion/attempt"
@@ -22,7 +23,6 @@ LIVE_STATUSES = frozenset({
     dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING,
 })  # fmt: skip
 _LOOK_BACK = 12
-_LONGEST_WAIT = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,7 @@ def decide_attempt(runs: Sequence[PastRun], retry_seconds: float, now: datetime,
         failures += 1
     if failures < len(runs) and not again_after_success:
         return f"run {runs[failures].run_id} did it"
-    wait = min(timedelta(seconds=retry_seconds * 2 ** (failures - 1)), _LONGEST_WAIT)
-    if failures and now < (due := runs[0].ended_at + wait):
+    if failures and now < (due := runs[0].ended_at + retry_delay(failures, retry_seconds)):
         return f"failed {failures} times in a row, last in run {runs[0].run_id}, which says why; tried again at {due:%H:%M:%S} UTC"
     return runs[0].attempt + 1 if runs else 1
 

@@ -28,6 +28,7 @@ from medallion_defs.silver.parallelism import Parallelism, choose_parallelism
 from medallion_defs.silver.report import count_rows, describe_load, describe_reconciliation, read_silver_manifest
 from medallion_defs.silver.sensors import build_sensor
 from medallion_defs.silver.wanted import LoadConfig, Wanted, decide, explain_nothing, which_batches
+from medallion_defs.storage.readers import open_reader
 
 
 def build_silver(content: SilverContent, kind: ParallelismKind = "microbatch") -> dg.Definitions:
@@ -174,7 +175,7 @@ def _build_reconcile(content: SilverContent) -> dg.JobDefinition:
     def reconcile_op(context: dg.OpExecutionContext) -> None:
         settings: Settings = context.resources.settings
         with db.connect(settings, "medallion_silver") as connection:
-            found = reconcile(connection, settings.bronze_path, name)
+            found = reconcile(connection, open_reader(settings), name)
         context.log_event(dg.AssetObservation(asset_key=["silver", name], description="reconcile", metadata=describe_reconciliation(found)))
         for problem in found.problems:
             context.log.warning(f"{problem.path}: {problem.message}")

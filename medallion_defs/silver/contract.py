@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
 from medallion_defs.core.errors import TerminalError
-from medallion_defs.ops.item import Artifact
+from medallion_defs.storage.item import Artifact
 
 RejectCode = Literal[
     "malformed_json", "malformed_csv", "repeated_key", "invalid_encoding", "invalid_value", "missing_key",

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import chain
-from pathlib import Path
 from types import ModuleType
 
 import msgspec
@@ -21,6 +20,7 @@ from medallion_defs.silver.reader import (
     MAX_RECORD_BYTES,
     FileEncoding,
     InputFile,
+    Opener,
     OverlongLine,
     UnexpectedFormatError,
     detect_encoding,
@@ -68,11 +68,8 @@ def load_parser(transform_module: ModuleType) -> Parser:
     return Parser(source_name, input_type, transform_module.transform, book)
 
 
-def open_extraction(path: Path, parser: Parser, item: ItemFacts, sha256: str | None = None) -> Extraction:
-    """Open the file at `path`, which came as `item.filename`, with the recipe for that name.
-
-    Args:
-        sha256: of the bytes that were published; None for a file that is not from bronze.
+def open_extraction(opener: Opener, parser: Parser, item: ItemFacts) -> Extraction:
+    """Open a file, which came as `item.filename`, with the recipe for that name.
 
     Raises:
         NoRecipeError: the source has no recipe for the name.
@@ -80,7 +77,7 @@ def open_extraction(path: Path, parser: Parser, item: ItemFacts, sha256: str | N
         UnreadableFileError, UnexpectedFormatError: the header cannot be found; later faults raise from `records`.
     """
     recipe = parser.recipes.choose(item.filename)
-    file = InputFile(path, item.filename, sha256)
+    file = InputFile(opener, item.filename)
     kind = recipe.format_of(item.filename)
     if kind == "csv":
         return Extraction(recipe, _read_csv(file, recipe, parser, item))

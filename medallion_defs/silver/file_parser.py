@@ -7,7 +7,7 @@ loads. The other kind, records by recipes, is `extract.py`'s.
 import gzip
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +15,6 @@ from types import ModuleType
 
 from medallion_defs.core.content import Source
 from medallion_defs.core.errors import ConfigurationError, TransientError
-from medallion_defs.ops.published import held
 from medallion_defs.silver.contract import EXCERPT_BYTES, FileFacts, InvalidRecord, RejectedRecord, reject
 from medallion_defs.silver.extract import Extraction, Parser, Row, load_parser
 from medallion_defs.silver.reader import UnreadableFileError
@@ -59,34 +58,27 @@ def load_source_parser(source: Source, transform_module: ModuleType) -> Parser |
     return FileParser(source.name, transform_module.read_file, tuple(getattr(transform_module, "LIBRARIES", ())), recipe_for_all(source))
 
 
-def open_file(path: Path, parser: FileParser, item: FileFacts) -> Extraction:
-    """Open the artifact at `path`; `records` yields one row `(1, …)`, or one reject.
+def open_file(folder: Callable[[], AbstractContextManager[Path]], parser: FileParser, item: FileFacts) -> Extraction:
+    """Open `item.artifact`, which lies in `folder` with the item's other files; `records` yields one row `(1, …)`, or one reject.
 
     All of the item's files are hashed before `read_file` gets the path. While it is read, `records` may raise `UnreadableFileError`,
     `ChangedBytesError` or `TransientError`.
     """
-    return Extraction(parser.recipe, _read(path, parser, item))
+    return Extraction(parser.recipe, _read(folder, parser, item))
 
 
-def _read(path: Path, parser: FileParser, item: FileFacts) -> Iterator[Row | RejectedRecord]:
+def _read(folder: Callable[[], AbstractContextManager[Path]], parser: FileParser, item: FileFacts) -> Iterator[Row | RejectedRecord]:
     # A generator, as for records: what is wrong with a file is raised where the loader can tell whose fault it is.
     try:
-        with ExitStack() as stack:
-            for name, published in _hashes(path, item).items():
-                stack.enter_context(held(path.with_name(name), published))
-            record = _read_record(path, parser, item)
+        with folder() as place:
+            record = _read_record(place / item.artifact, parser, item)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UnreadableFileError(f"{item.filename}: the gzip is cut off or damaged ({error}). Deliver the file again.") from error
     except FileNotFoundError as error:
-        raise UnreadableFileError(f"{item.filename}: there is no file {path}. Restore it, or deliver it again.") from error
+        raise UnreadableFileError(f"{item.filename}: there is no file {error.filename}. Restore it, or deliver it again.") from error
     except OSError as error:
-        raise TransientError(f"{item.filename}: reading {path} failed: {error}. Check the disk; the item is tried again.") from error
+        raise TransientError(f"{item.filename}: reading it failed: {error}. Check the storage; the item is tried again.") from error
     yield record
-
-
-def _hashes(path: Path, item: FileFacts) -> dict[str, str]:
-    """Return the sha256 of each file that `read_file` may open."""
-    return {path.name: item.sha256} | {artifact.name: artifact.sha256 for artifact in item.artifacts}
 
 
 def _read_record(path: Path, parser: FileParser, item: FileFacts) -> Row | RejectedRecord:

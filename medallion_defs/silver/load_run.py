@@ -8,8 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
+from functools import cached_property, partial
 from uuid import UUID
 
 import psycopg
@@ -26,10 +25,8 @@ from medallion_defs.core.supervision import Budget, Supervised
 from medallion_defs.core.timing import Timer
 from medallion_defs.ops.endings import Ending
 from medallion_defs.ops.file_ingestion import DatasetIngestion, RowCounts
-from medallion_defs.ops.item import Artifact
 from medallion_defs.ops.ledger import Ledger
 from medallion_defs.ops.ledger_values import LedgerFilter
-from medallion_defs.ops.published import DamagedBronzeItemError, blame_bytes, read_item
 from medallion_defs.silver.code import versions_of
 from medallion_defs.silver.contract import FileFacts, ItemFacts, RejectedRecord
 from medallion_defs.silver.extract import Extraction, Parser, Row, open_extraction
@@ -37,6 +34,11 @@ from medallion_defs.silver.file_parser import FileParser, open_file
 from medallion_defs.silver.loader import ItemLoad, classify_database_error, load_items
 from medallion_defs.silver.recipes import Recipe
 from medallion_defs.silver.supervision import StartedBatch
+from medallion_defs.silver.together import load_together
+from medallion_defs.storage.hashed import DamagedBronzeItemError, blame_bytes
+from medallion_defs.storage.item import Artifact
+from medallion_defs.storage.readers import open_reader
+from medallion_defs.storage.reading import ItemReader
 
 _LOG = logging.getLogger(__name__)
 
@@ -160,21 +162,22 @@ def open_item(settings: Settings, content: SilverContent, item: DatasetIngestion
         DamagedBronzeItemError: the item is not on the disk as the ledger says.
         MedallionError: what `open_extraction` says of the file. Of a file with other bytes than were published, only that.
     """
-    folder = settings.bronze_path / str(item.bronze_path)
-    published = read_item(folder, item.content_sha256)
+    reader, path = open_reader(settings), str(item.bronze_path)
+    published = reader.item(path, item.content_sha256)
     artifact = _main_artifact(content, item, published.artifacts)
-    extraction = _open_artifact(folder / artifact.name, content, item, artifact, published.artifacts)
+    extraction = _open_artifact(reader, path, content, item, artifact, published.artifacts)
     return extraction if published.note is None else replace(extraction, records=_flagged(extraction.records, ",fetched_at_adjusted"))
 
 
 def _open_artifact(
-    path: Path, content: SilverContent, item: DatasetIngestion, artifact: Artifact, artifacts: tuple[Artifact, ...]
+    reader: ItemReader, path: str, content: SilverContent, item: DatasetIngestion, artifact: Artifact, artifacts: tuple[Artifact, ...]
 ) -> Extraction:
     if isinstance(content.parser, FileParser):
-        return open_file(path, content.parser, _file_facts(item, artifact, artifacts))
-    with blame_bytes(path, artifact.sha256):
-        extraction = open_extraction(path, content.parser, item_facts(item), artifact.sha256)
-    return replace(extraction, records=_blaming_bytes(extraction.records, path, artifact.sha256))
+        return open_file(partial(reader.local_path, path, artifacts), content.parser, _file_facts(item, artifact, artifacts))
+    check = partial(reader.check, path, artifact)
+    with blame_bytes(check):
+        extraction = open_extraction(partial(reader.open, path, artifact), content.parser, item_facts(item))
+    return replace(extraction, records=_blaming_bytes(extraction.records, check))
 
 
 def item_facts(item: DatasetIngestion) -> ItemFacts:
@@ -194,8 +197,8 @@ def _main_artifact(content: SilverContent, item: DatasetIngestion, artifacts: Se
     return main[0]
 
 
-def _blaming_bytes(records: Iterator[Row | RejectedRecord], path: Path, sha256: str) -> Iterator[Row | RejectedRecord]:
-    with blame_bytes(path, sha256):
+def _blaming_bytes(records: Iterator[Row | RejectedRecord], check: Callable[[], None]) -> Iterator[Row | RejectedRecord]:
+    with blame_bytes(check):
         yield from records
 
 
@@ -225,18 +228,9 @@ class _Load:
 
     def together(self, items: Sequence[DatasetIngestion]) -> list[DatasetIngestion]:
         """Load all items in one transaction; where that fails for a value of one of them, each in its own."""
-        try:
-            return self._in_transaction(items)
-        except (psycopg.OperationalError, psycopg.InterfaceError, LostClaimError):
-            raise  # of no item: the database is away, or the batch is another run's
-        except Exception as error:  # noqa: BLE001 - one item's value may make a library raise anything; the item fails with its text
-            if len(items) > 1:
-                _LOG.warning(
-                    "These %d items cannot be loaded together, so they are loaded one by one: %s", len(items), error,
-                    extra={"run_id": items[0].silver_run_id, "batch_id": items[0].batch_id, "source": items[0].source_type},
-                )  # fmt: skip
-                return [outcome for item in items for outcome in self.together([item])]
-            return self._save_failure(items[0], classify_error(error))
+        # Of no item: the database is away, or the batch is another run's.
+        passed_on = (psycopg.OperationalError, psycopg.InterfaceError, LostClaimError)
+        return load_together(items, self._in_transaction, self._save_failure, passed_on)
 
     def _in_transaction(self, items: Sequence[DatasetIngestion]) -> list[DatasetIngestion]:
         with self.connection.transaction():
@@ -256,9 +250,9 @@ class _Load:
                 "%d rows went that their items do not make any more; %d other items may have their keys and are read again.", deleted, again
             )  # fmt: skip
 
-    def _save_failure(self, item: DatasetIngestion, error: MedallionError) -> list[DatasetIngestion]:
+    def _save_failure(self, item: DatasetIngestion, error: Exception) -> list[DatasetIngestion]:
         with self.connection.transaction():
-            return self._save([item.failed(error, clock.now(), self._options)])
+            return self._save([item.failed(classify_error(error), clock.now(), self._options)])
 
     def _save(self, outcomes: list[DatasetIngestion]) -> list[DatasetIngestion]:
         lost = {outcome.file_id for outcome in outcomes} - Ledger(self.connection).save(outcomes)

@@ -7,15 +7,15 @@ is handed on as such, so that it costs only itself.
 import codecs
 import gzip
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, cast
 
 from medallion_defs.core.errors import TerminalError, TransientError
-from medallion_defs.ops.published import HashedFile, open_hashed
 from medallion_defs.silver.contract import EXCERPT_BYTES
 from medallion_defs.silver.text_encoding import MAX_BYTES_TO_GUESS, UTF_8, TextEncoding, guess_encoding
+from medallion_defs.storage.hashed import HashedFile
 
 MAX_RECORD_BYTES = 16 * 1024**2
 CHUNK_BYTES = 256 * 1024
@@ -38,16 +38,15 @@ class UnexpectedFormatError(TerminalError):
     """The file is whole, but not in the format that its recipe expects."""
 
 
+Opener = Callable[[], AbstractContextManager[HashedFile]]
+
+
 @dataclass(frozen=True)
 class InputFile:
-    """A file to read: `path` is where it is, `name` what it was called when it came (for messages).
+    """A file to read: `open` opens it from its start, `name` is what it was called when it came (for messages)."""
 
-    `sha256` is what was published; None for a file that is not from bronze, such as a sample.
-    """
-
-    path: Path
+    open: Opener
     name: str
-    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,16 +84,16 @@ def read_chunks(file: InputFile) -> Iterator[bytes]:
 
 def _unpacked_chunks(file: InputFile) -> Iterator[bytes]:
     try:
-        with open_hashed(file.path, file.sha256) as raw:
+        with file.open() as raw:
             is_gzip = raw.read(2) == _GZIP_MAGIC
             raw.seek(0)
             if not is_gzip and file.name.lower().endswith(".gz"):
                 raise UnreadableFileError(f"{file.name}: named .gz but not gzip inside. Deliver it compressed, or without .gz in its name.")
             yield from _gunzip(file, raw) if is_gzip else _plain(raw)
     except FileNotFoundError as error:
-        raise UnreadableFileError(f"{file.name}: there is no file {file.path}. Restore it, or deliver it again.") from error
+        raise UnreadableFileError(f"{file.name}: there is no file {error.filename}. Restore it, or deliver it again.") from error
     except OSError as error:
-        raise TransientError(f"{file.name}: reading {file.path} failed: {error}. Check the disk; the item is tried again.") from error
+        raise TransientError(f"{file.name}: reading it failed: {error}. Check the storage; the item is tried again.") from error
 
 
 def _check_start(file: InputFile, first: bytes) -> None:
@@ -123,7 +122,7 @@ def _plain(raw: HashedFile) -> Iterator[bytes]:
 
 
 def _gunzip(file: InputFile, raw: HashedFile) -> Iterator[bytes]:
-    packed_bytes = max(file.path.stat().st_size, 1)
+    packed_bytes = max(raw.size, 1)
     total = 0
     # gzip asks its file for bytes and for nothing else.
     with gzip.GzipFile(fileobj=cast(BinaryIO, raw)) as unpacked:

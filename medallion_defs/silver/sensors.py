@@ -6,9 +6,11 @@ from medallion_defs.core import db
 from medallion_defs.core.settings import Settings
 from medallion_defs.ops.cursors import note_cursor, read_cursor
 from medallion_defs.ops.hand_out import HandOut, Tick
-from medallion_defs.silver.discovery import Cursor, Discovery, discover
+from medallion_defs.silver.discovery import Discovery, discover
 from medallion_defs.silver.load_run import SilverContent
 from medallion_defs.silver.parallelism import Parallelism
+from medallion_defs.storage.readers import open_reader
+from medallion_defs.storage.reading import Cursor
 
 # Dagster gives a tick 60 s; a sensor that takes longer than its interval delays everybody else's.
 BUDGET_SECONDS = 3.0
@@ -31,7 +33,7 @@ def build_sensor(content: SilverContent, parallelism: Parallelism) -> dg.SensorD
         settings: Settings = context.resources.settings
         with db.connect(settings, "medallion_silver") as connection:
             cursor: Cursor | None = read_cursor(connection, sensor_name, context.cursor, Cursor)
-            found = discover(connection, settings.bronze_path, name, cursor, settings.source(name).discovery, BUDGET_SECONDS)
+            found = discover(connection, open_reader(settings), name, cursor, settings.source(name).discovery, BUDGET_SECONDS)
             text = note_cursor(connection, sensor_name, found.cursor)
             connection.commit()
             out = parallelism.hand_out(Tick(context, connection, name, settings.source(name), content.code))

@@ -19,9 +19,9 @@ from sqlalchemy import Table
 
 from medallion_defs.core.errors import MedallionError
 from medallion_defs.core.sql import load_queries
-from medallion_defs.ops.published import DamagedBronzeItemError
 from medallion_defs.silver.contract import ItemFacts, RejectedRecord
 from medallion_defs.silver.tables import REJECTED_ROWS
+from medallion_defs.storage.hashed import DamagedBronzeItemError
 
 QUERIES = load_queries(__package__, "load.sql")
 RELOAD_QUERIES = load_queries(__package__, "reload.sql")

@@ -32,6 +32,7 @@ from medallion_defs.silver.backfill import arrived, history_batches, left_behind
 from medallion_defs.silver.discovery import discover
 from medallion_defs.silver.load_run import SilverContent
 from medallion_defs.silver.partitions import claim_partition
+from medallion_defs.storage.readers import open_reader
 
 _DISCOVERY_SECONDS = 30.0
 _SHOWN = 20
@@ -149,7 +150,7 @@ def explain_nothing(settings: Settings, content: SilverContent, wanted: Wanted) 
 def _claim_pending(settings: Settings, content: SilverContent) -> Iterator[str]:
     name, options = content.source.name, settings.source(content.source.name)
     with db.connect(settings, "medallion_silver") as connection:
-        discover(connection, settings.bronze_path, name, None, options.discovery, _DISCOVERY_SECONDS)
+        discover(connection, open_reader(settings), name, None, options.discovery, _DISCOVERY_SECONDS)
     while batches := _claim(settings, content):
         yield from (batch.batch_id for batch in batches)
 

@@ -157,14 +157,17 @@ def _check_embedded(settings: Settings) -> Finding:
 
 
 def _check_landing(settings: Settings) -> Finding:
-    known = content_names("medallion_defs.sources")
+    from medallion_defs.bronze.assets import landing_names  # loads Dagster: half a second
+
+    known = landing_names()
     present = {entry.name for entry in settings.landing_path.iterdir() if entry.is_dir()} if settings.landing_path.is_dir() else set()
     unreadable = [name for name in known if name in present and not os.access(settings.landing_path / name, os.R_OK | os.X_OK)]
     if unreadable:
         return Finding(
             "landing", "problem", f"cannot read {', '.join(unreadable)} in {settings.landing_path}", "Change their owner or mode."
         )
-    strange = sorted(name for name in present - set(known) if not name.startswith("."))
+    # An empty one may be of a source that came in that way before.
+    strange = sorted(name for name in present - set(known) if not name.startswith(".") and any((settings.landing_path / name).iterdir()))
     if strange:
         remedy = f"Sources are: {', '.join(known)}. Rename the folder, or add a source of this name."
         return Finding("landing", "warning", f"no source takes files from {', '.join(strange)} in {settings.landing_path}", remedy)

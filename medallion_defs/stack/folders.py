@@ -8,7 +8,6 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from medallion_defs.core.content import content_names
 from medallion_defs.core.settings import Settings
 from medallion_defs.stack.postgres import EmbeddedPostgres
 
@@ -36,10 +35,12 @@ def folder_modes(settings: Settings, *, is_passed: bool) -> Mapping[Path, int]:
     Args:
         is_passed: whether another account, that of Postgres, has to pass through.
     """
+    from medallion_defs.bronze.assets import landing_names  # loads Dagster: half a second
+
     data, landing = settings.data_path, int(settings.folders.landing_mode, 8)
     passed = (0o010 if landing & 0o070 else 0) | (0o001 if landing & 0o007 else 0) | (0o011 if is_passed else 0)
     own = {data / name: _OWN for name in ("bronze", "derived", "dagster", "dagster/logs", "dagster/storage")}
-    sources = {settings.landing_path / name: landing for name in content_names("medallion_defs.sources")}
+    sources = {settings.landing_path / name: landing for name in landing_names()}
     return {
         data: _OWN | passed,
         **own,

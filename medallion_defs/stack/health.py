@@ -5,16 +5,16 @@ Asked over Dagster's GraphQL, so that an answer means that the UI works too.
 
 import json
 import socket
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from medallion_defs.core.errors import TransientError
+from medallion_defs.core.http_post import NoAnswerError, post
 
 _SECONDS = 30.0
+_MOST_BYTES = 64 * 1024**2
 _QUERY = """
 {
   instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
@@ -52,13 +52,14 @@ def ask_graphql(url: str, query: str, variables: dict[str, object] | None = None
         TransientError: the web server does not answer, or answers with errors.
     """
     body = json.dumps({"query": query, "variables": variables or {}}).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=_SECONDS) as response:
-            answer = json.load(response)
-    except (OSError, ValueError) as error:
-        detail = error.read().decode("utf-8", "replace")[:500] if isinstance(error, urllib.error.HTTPError) else ""
-        raise TransientError(f"The Dagster web server at {url} does not answer: {error} {detail}".strip()) from error
+        said = post(url, body, timeout_seconds=_SECONDS, most_bytes=_MOST_BYTES, is_local=True)
+    except NoAnswerError as error:
+        raise TransientError(f"The Dagster web server at {url} does not answer: {error}") from error
+    try:
+        answer = json.loads(said.body)
+    except ValueError as error:
+        raise TransientError(f"The Dagster web server at {url} answers {said.status}: {said.text[:500]}") from error
     if answer.get("errors"):
         raise TransientError(f"The Dagster web server at {url} refuses: {answer['errors'][0].get('message')}")
     data: dict[str, Any] = answer["data"]
@@ -80,15 +81,12 @@ def is_guarded(url: str) -> bool:
     Raises:
         TransientError: it does not answer.
     """
-    request = urllib.request.Request(f"{url}/server_info", headers={"Host": "foreign.invalid"})
+    headers = {"Host": "foreign.invalid"}
     try:
-        urllib.request.urlopen(request, timeout=_SECONDS).close()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code == HTTPStatus.FORBIDDEN
-    except OSError as error:
+        answer = post(f"{url}/server_info", b"", timeout_seconds=_SECONDS, most_bytes=_MOST_BYTES, headers=headers, is_local=True)
+    except NoAnswerError as error:
         raise TransientError(f"The Dagster web server at {url} does not answer: {error}") from error
-    return False
+    return answer.status == HTTPStatus.FORBIDDEN
 
 
 def judge_health(data: dict[str, Any]) -> Health:

@@ -28,6 +28,7 @@ from medallion_defs.sources.companies.tables import TABLE as COMPANIES
 from medallion_defs.sources.driver_events.tables import TABLE as EVENTS
 from medallion_defs.stack.migrate import migrate
 from medallion_defs.stack.running import RunningStack, running_stack
+from medallion_defs.storage.readers import open_reader
 from tests.conftest import ROOT, create_database
 from tests.folders import stack_folder
 
@@ -133,7 +134,7 @@ def taken(stack: RunningStack, name: str) -> Path:
 
 def test_what_came_out_can_be_traced_to_the_file_and_back(stack: RunningStack) -> None:
     with connect(stack) as db:
-        trace = trace_gold(db, ENRICHMENT.lineage, "e00002", stack.settings.bronze_path)
+        trace = trace_gold(db, ENRICHMENT.lineage, "e00002", open_reader(stack.settings))
         records = {record.table: record for record in trace.records}
         assert records["silver.driver_events"].item.bronze_path == "driver_events/day1.jsonl@2"
         assert records["silver.driver_events"].source_record == 1
@@ -144,7 +145,7 @@ def test_what_came_out_can_be_traced_to_the_file_and_back(stack: RunningStack) -
             "driver_events/day1.jsonl@2",
             [LineageSpec("silver.driver_events", "event_id")],
             [ENRICHMENT.lineage],
-            stack.settings.bronze_path,
+            open_reader(stack.settings),
         )
     assert [rows.rows for rows in found.silver] == [2]
     assert [rows.rows for rows in found.gold] == [2]

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from medallion_defs.ops.file_ingestion import DatasetIngestion
-from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, STAGING_FOLDER, Artifact, BronzeItem, encode_item
+from medallion_defs.storage.item import INDEX_FILE, ITEM_FILE, STAGING_FOLDER, Artifact, BronzeItem, encode_item
 
 SOURCE = "driver_events"
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

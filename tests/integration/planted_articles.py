@@ -6,8 +6,6 @@ from pathlib import Path
 
 import psycopg
 
-from medallion_defs.bronze.local import LocalStore
-from medallion_defs.bronze.store import NewArtifact, NewItem
 from medallion_defs.core import clock
 from medallion_defs.core.settings import Settings
 from medallion_defs.ops.file_ingestion import DatasetIngestion
@@ -18,6 +16,8 @@ from medallion_defs.silver.load_run import SilverContent
 from medallion_defs.sources.articles import transform
 from medallion_defs.sources.articles.source import SOURCE
 from medallion_defs.sources.articles.tables import TABLE
+from medallion_defs.storage.local.publisher import LocalStore
+from medallion_defs.storage.publishing import NewArtifact, NewItem
 from tests.integration.misbehaviour import ACTIONS
 
 

@@ -6,12 +6,13 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from medallion_defs.bronze.assets import fetch_source
+from medallion_defs.bronze.assets import BronzeContent, fetch_source
 from medallion_defs.core import clock
 from medallion_defs.core.settings import Settings
 from medallion_defs.enrichments.driver_events_enriched.enrichment import ENRICHMENT
 from medallion_defs.gold.enrich_run import run_work
 from medallion_defs.ops.run_manifest import Manifest
+from medallion_defs.sources.driver_events.fetch import FETCH
 from medallion_defs.sources.driver_events.source import SOURCE
 from tests.integration.commands import call, load_pending
 from tests.integration.dagster_assets import drop
@@ -24,7 +25,7 @@ def runs(project: Settings) -> None:
     """One good and one unreadable file, and one run of each layer."""
     drop(project, "driver_events", "day.jsonl", EVENTS)
     drop(project, "driver_events", "noise.bin", b"\x00\x01")
-    fetch_source(project, SOURCE, "fetch-run")
+    fetch_source(project, BronzeContent(SOURCE, FETCH), "fetch-run")
     load_pending(project, "silver-run")
     run_work(project, ENRICHMENT, "gold-run", None)
 

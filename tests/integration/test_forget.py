@@ -8,8 +8,6 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from medallion_defs.bronze.local import LocalStore
-from medallion_defs.bronze.store import NewArtifact, NewItem
 from medallion_defs.core import clock
 from medallion_defs.core.settings import Settings
 from medallion_defs.enrichments.driver_events_enriched.enrichment import ENRICHMENT
@@ -19,7 +17,9 @@ from medallion_defs.labeling.registry import load_tasks
 from medallion_defs.locations import bronze, silver
 from medallion_defs.ops.file_ingestion import DatasetIngestion
 from medallion_defs.ops.ledger import Ledger
-from medallion_defs.ops.tombstone import subject_sha256
+from medallion_defs.storage.local.publisher import LocalStore
+from medallion_defs.storage.publishing import NewArtifact, NewItem
+from medallion_defs.storage.tombstone import subject_sha256
 from tests.folders import make_removable
 from tests.integration.commands import call, load_pending
 from tests.integration.dagster_assets import drop, materialize

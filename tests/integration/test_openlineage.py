@@ -12,7 +12,7 @@ import dagster as dg
 import psycopg
 import pytest
 
-from medallion_defs.bronze.openlineage import Shipment, newest_change, ship
+from medallion_defs.bronze.posting.openlineage import Shipment, newest_change, ship
 from medallion_defs.core import clock
 from medallion_defs.core.sections import OpenLineageSettings
 from medallion_defs.core.settings import Settings
@@ -272,7 +272,7 @@ def test_an_event_that_has_just_been_written_waits_for_those_before_it(sending: 
 def test_a_backlog_longer_than_a_page_is_sent_whole_and_in_order(
     sending: Settings, instance: dg.DagsterInstance, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medallion_defs.bronze.openlineage._PAGE", 2)
+    monkeypatch.setattr("medallion_defs.bronze.posting.openlineage._PAGE", 2)
     runs = [load(sending, instance, f"{day}.jsonl") for day in range(4)]
     cursor = 0
     while (shipment := ship_all(sending, instance, cursor)).cursor > cursor:

@@ -9,9 +9,8 @@ import dagster as dg
 import psycopg
 import pytest
 
-from medallion_defs.bronze.local import LocalStore
-from medallion_defs.bronze.retention import apply_bronze, plan_bronze
-from medallion_defs.bronze.retention_job import build_bronze_retention
+from medallion_defs.bronze.maintenance.retention import apply_bronze, plan_bronze
+from medallion_defs.bronze.maintenance.retention_job import build_bronze_retention
 from medallion_defs.core import clock
 from medallion_defs.core.sections import RetentionSettings, SourceRetention, SourceSettings
 from medallion_defs.core.settings import Settings
@@ -19,6 +18,7 @@ from medallion_defs.locations.silver import load_contents
 from medallion_defs.ops.dagster_runs import prune_runs
 from medallion_defs.silver.retention import build_silver_retention
 from medallion_defs.silver.wanted import Wanted, which_batches
+from medallion_defs.storage.local.publisher import LocalStore
 from tests.folders import make_removable
 from tests.integration.commands import call, load_pending
 from tests.integration.dagster_assets import drop

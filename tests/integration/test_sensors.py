@@ -4,13 +4,14 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import dagster as dg
 import psycopg
 import pytest
 
-from medallion_defs.bronze.landing import LandingFile
-from medallion_defs.bronze.landing_fetch import FileRefusedError, _Fetch
+from medallion_defs.bronze.fetching.copying import FileRefusedError, FileState, read_unchanged
+from medallion_defs.bronze.landing import fetch as landing_fetch
 from medallion_defs.core import clock
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.core.settings import Settings
@@ -126,17 +127,16 @@ def test_the_landing_sensor_asks_once_for_what_lies_there_and_again_when_that_ch
 def test_what_was_refused_and_lies_on_is_no_reason_for_another_run(
     settings: Settings, db: psycopg.Connection, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    def refuse(fetch: _Fetch, file: LandingFile) -> Iterator[bytes]:
-        if file.external_id == "bad.jsonl":
+    def refuse(root: Path, name: str, state: FileState, what: str) -> Iterator[bytes]:
+        if name == "bad.jsonl":
             raise FileRefusedError("it cannot be read: Input/output error")
-        yield from read(fetch, file)
+        yield from read_unchanged(root, name, state, what)
 
     drop(settings, "driver_events", "good.jsonl", b'{"event_id": "a"}\n')
     if kind == "a link":
         (settings.landing_path / "driver_events" / "bad.jsonl").symlink_to("good.jsonl")
     else:
-        read = _Fetch._read
-        monkeypatch.setattr(_Fetch, "_read", refuse)
+        monkeypatch.setattr(landing_fetch, "read_unchanged", refuse)
         drop(settings, "driver_events", "bad.jsonl", b'{"event_id": "b"}\n')
     [first], _, _ = tick(bronze.defs, "landing_driver_events", settings, instance)
     assert run_request(bronze.defs, settings, instance, first, ["bronze", "driver_events"])

@@ -9,14 +9,14 @@ import dagster as dg
 import psycopg
 import pytest
 
-from medallion_defs.bronze import verify_job
-from medallion_defs.bronze.local import LocalStore
-from medallion_defs.bronze.store import NewArtifact, NewItem
-from medallion_defs.bronze.verify_job import share_of, verify_slice
+from medallion_defs.bronze.maintenance import verify_job
+from medallion_defs.bronze.maintenance.verify_job import share_of, verify_slice
 from medallion_defs.core import clock
 from medallion_defs.core.settings import Settings
 from medallion_defs.locations import bronze
 from medallion_defs.ops.verifications import read_verification
+from medallion_defs.storage.local.publisher import LocalStore
+from medallion_defs.storage.publishing import NewArtifact, NewItem
 from tests.folders import make_removable
 from tests.integration.commands import call
 

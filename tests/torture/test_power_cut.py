@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from medallion_defs.bronze import index, local
-from medallion_defs.bronze.local import LocalStore
 from medallion_defs.core.errors import TransientError
+from medallion_defs.storage.local import index, local
+from medallion_defs.storage.local.publisher import LocalStore
 from tests.folders import fresh_folder
-from tests.torture.test_bronze_crash import assert_whole, item, read_index
+from tests.torture.test_storage_crash import assert_whole, item, read_index
 
 ROOT = Path(__file__).resolve().parents[2]
 EXT4_IOC_SHUTDOWN, NO_LOG_FLUSH = 0x8004587D, 2

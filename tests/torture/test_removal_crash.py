@@ -1,6 +1,6 @@
 """A removal and a forgetting are killed, or their disk fails or fills, at every single os call; then a clean one runs.
 
-The harness is that of the publisher (`test_bronze_crash.py`), whose own tests show that it sees broken protocols.
+The harness is that of the publisher (`test_storage_crash.py`), whose own tests show that it sees broken protocols.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from medallion_defs.bronze import removal
-from medallion_defs.bronze.local import LocalStore
-from medallion_defs.ops.item import BronzeItem
-from medallion_defs.ops.tombstone import Tombstone, decode_line
+from medallion_defs.storage.item import BronzeItem
+from medallion_defs.storage.local import removal
+from medallion_defs.storage.local.publisher import LocalStore
+from medallion_defs.storage.tombstone import Tombstone, decode_line
 from tests.folders import fresh_folder
-from tests.torture.test_bronze_crash import FAULTS, NOW, publish_groups, sweep
+from tests.torture.test_storage_crash import FAULTS, NOW, publish_groups, sweep
 
 RULE = "policy keep_revisions 1"
 REMOVED = ("a", "b")

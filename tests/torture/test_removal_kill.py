@@ -13,14 +13,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from medallion_defs.bronze.local import LocalStore
-from medallion_defs.bronze.retention import apply_bronze, plan_bronze
+from medallion_defs.bronze.maintenance.retention import apply_bronze, plan_bronze
 from medallion_defs.cli import forget
 from medallion_defs.core import clock
 from medallion_defs.core.sections import SourceRetention, SourceSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.ops.forget import Subject
 from medallion_defs.ops.ledger import Ledger
+from medallion_defs.storage.local.publisher import LocalStore
 from tests.conftest import ROOT
 from tests.folders import make_removable
 from tests.integration.commands import call

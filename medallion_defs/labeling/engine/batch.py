@@ -24,7 +24,8 @@ from medallion_defs.labeling.engine.leases import Lease
 from medallion_defs.labeling.engine.outcomes import Event, MissingDependencyError, Outcomes, Tried
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
-from medallion_defs.ops.published import DamagedBronzeItemError, find_artifact
+from medallion_defs.storage.hashed import DamagedBronzeItemError
+from medallion_defs.storage.readers import open_reader
 
 _SQL = load_queries("medallion_defs.labeling.engine", "batch.sql")
 _NAMED_BY_CONTENT = re.compile(r"([0-9a-f]{64})\.[a-z0-9]+")
@@ -215,7 +216,7 @@ def input_sha256(settings: Settings, inputs: Mapping[str, Any]) -> str | None:
         name = _NAMED_BY_CONTENT.fullmatch(PurePath(str(inputs["derived_path"])).name)
         return name[1] if name else None
     if inputs.get("bronze_path") and inputs.get("artifact"):
-        return find_artifact(settings.bronze_path / str(inputs["bronze_path"]), str(inputs["artifact"])).sha256
+        return open_reader(settings).artifact(str(inputs["bronze_path"]), str(inputs["artifact"])).sha256
     return None
 
 

@@ -15,12 +15,12 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from medallion_defs.core.errors import TerminalError, TransientError, describe_invalid, describe_unexpected
+from medallion_defs.core.retry import retry_delay
 from medallion_defs.core.sections import TaskSettings
 from medallion_defs.labeling.contract import ProcessingResult
 from medallion_defs.ops.endings import describe_error, error_type
 
 EventKind = Literal["succeeded", "failed", "withdrawn", "discarded"]
-RETRY_CAP_SECONDS = 3600.0
 # A NUL in JSON text, not a backslash followed by "u0000": Postgres refuses it in jsonb, and with it the whole COPY.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -181,7 +181,7 @@ def retry_seconds(error: BaseException, attempt: int, settings: TaskSettings) ->
     if isinstance(error, TerminalError) or attempt >= settings.max_attempts:
         return None
     base = settings.retry_seconds_by_error.get(error_type(error), settings.retry_seconds)
-    return min(base * 2.0 ** min(attempt - 1, 60), RETRY_CAP_SECONDS)
+    return retry_delay(attempt, base).total_seconds()
 
 
 def cut_slices(items: Sequence[B], max_attempts: int) -> tuple[list[B], list[list[B]]]:

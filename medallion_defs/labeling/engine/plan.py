@@ -10,6 +10,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Literal, NamedTuple
 from uuid import UUID
 
@@ -17,6 +20,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from medallion_defs.core import ids
+from medallion_defs.core.batching import cut
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.sql import load_queries
 from medallion_defs.labeling.contract import BatchStrategy, Candidate, TaskSpec
@@ -162,17 +166,9 @@ def requeue_tasks(
 
 def cut_batches(items: Sequence[OpenItem], strategy: BatchStrategy) -> Iterator[list[OpenItem]]:
     """Cut `items` into batches of one prompt, and of one group where the strategy asks for it; one item above `max_bytes` goes alone."""
-    batch: list[OpenItem] = []
-    size = 0
-    for item in sorted(items, key=lambda item: _kind(item, strategy)):
-        is_full = len(batch) == strategy.max_items or size + item.bytes > strategy.max_bytes
-        if batch and (is_full or _kind(batch[0], strategy) != _kind(item, strategy)):
-            yield batch
-            batch, size = [], 0
-        batch.append(item)
-        size += item.bytes
-    if batch:
-        yield batch
+    kind = partial(_kind, strategy=strategy)
+    for _, alike in groupby(sorted(items, key=kind), kind):
+        yield from cut(alike, attrgetter("bytes"), most_items=strategy.max_items, most_bytes=strategy.max_bytes)
 
 
 def whole_positions(candidates: Sequence[Candidate], limit: int) -> Sequence[Candidate]:

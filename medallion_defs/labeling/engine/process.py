@@ -31,7 +31,8 @@ from medallion_defs.labeling.engine.outcomes import (
     cut_slices,
 )  # fmt: skip
 from medallion_defs.labeling.registry import Task
-from medallion_defs.ops.published import ChangedBytesError, check_file
+from medallion_defs.storage.hashed import ChangedBytesError
+from medallion_defs.storage.local.files import check_file
 
 _CHUNK_EVENTS = 2_000
 _CHUNK_SECONDS = 1.0

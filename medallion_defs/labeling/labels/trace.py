@@ -4,7 +4,6 @@ A task about the results of another one (a frame of a video) leads on to what th
 """
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from uuid import UUID
 
 import psycopg
@@ -14,12 +13,13 @@ from medallion_defs.core.errors import ConfigurationError, TerminalError
 from medallion_defs.core.sql import load_queries
 from medallion_defs.labeling.labels.build import TABLE
 from medallion_defs.ops.lineage import LineageSpec, Record, Trace, read_items, read_row
+from medallion_defs.storage.reading import ItemReader
 
 SPEC = LineageSpec(TABLE, "task_id")
 _SQL = load_queries("medallion_defs.labeling.labels", "trace.sql")
 
 
-def trace_label(connection: psycopg.Connection, task_id: str, silver: Mapping[str, LineageSpec], bronze_root: Path | None = None) -> Trace:
+def trace_label(connection: psycopg.Connection, task_id: str, silver: Mapping[str, LineageSpec], bronze: ItemReader | None = None) -> Trace:
     """Trace one row of `gold.media_labels` to the records that it is about.
 
     Args:
@@ -36,14 +36,14 @@ def trace_label(connection: psycopg.Connection, task_id: str, silver: Mapping[st
     row = read_row(connection, SPEC, str(wanted))
     with connection.cursor(row_factory=dict_row) as cursor:
         subjects = cursor.execute(_SQL["subjects"], {"task_id": wanted}).fetchall()
-    records = [record for subject in subjects for record in _records(connection, subject, silver, bronze_root)]
+    records = [record for subject in subjects for record in _records(connection, subject, silver, bronze)]
     if not records:
         raise TerminalError(f"The label of task {wanted} is there, and its task is gone. 'medallion tasks labels --all' puts that right.")
     return Trace(TABLE, str(wanted), row, tuple(records))
 
 
 def _records(
-    connection: psycopg.Connection, subject: Mapping[str, object], silver: Mapping[str, LineageSpec], bronze_root: Path | None
+    connection: psycopg.Connection, subject: Mapping[str, object], silver: Mapping[str, LineageSpec], bronze: ItemReader | None
 ) -> Iterator[Record]:
     """Yield the record of one subject; none where the subject is another task's result, which is followed on its own."""
     table, key, file_id = str(subject["subject_table"]), str(subject["subject_key"]), UUID(str(subject["file_id"]))
@@ -57,4 +57,4 @@ def _records(
             found = None  # the row is gone since; the item that it was made of is what the label is about
     is_current = found is not None and str(found["file_id"]) == str(file_id)
     number = int(str(found["source_record"])) if found and is_current else None
-    yield Record(table, key, number, is_current, found, read_items(connection, [file_id], bronze_root)[file_id])
+    yield Record(table, key, number, is_current, found, read_items(connection, [file_id], bronze)[file_id])

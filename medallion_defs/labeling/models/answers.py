@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain
-from pathlib import Path
 from uuid import UUID
 
 import msgspec
@@ -40,7 +39,8 @@ from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task, find_task
 from medallion_defs.ops.file_ingestion import RowCounts
 from medallion_defs.ops.ledger import Ledger
-from medallion_defs.ops.published import find_artifact, open_hashed, read_item
+from medallion_defs.storage.readers import open_reader
+from medallion_defs.storage.reading import ItemReader
 
 SOURCE_TYPES = ("gemini_batch", "gemini_online")
 _SQL = load_queries("medallion_defs.labeling.models", "answers.sql")
@@ -303,22 +303,23 @@ class _Answers:
             problem = Problem(f"Job{kind}", f"The job ended {state} and gave no results: {self.batch.error}")
             yield from ((key, problem) for key in self.records)
             return
-        folder = self.settings.bronze_path / self.bronze_path
-        published = find_artifact(folder, RESPONSES_FILE)
+        reader = open_reader(self.settings)
+        published = reader.artifact(self.bronze_path, RESPONSES_FILE)
         try:
-            with open_hashed(folder / RESPONSES_FILE, published.sha256) as lines:
+            with reader.open(self.bronze_path, published) as lines:
                 self.matching.repeated = find_repeated(lines)
                 lines.seek(0)
-                yield from self.matching.outcomes(chain(lines, self._left_out(folder)))
+                yield from self.matching.outcomes(chain(lines, self._left_out(reader)))
         except OSError as error:
             # Never taken for a job without results: that would ask, and pay, again.
             raise TransientError(f"The answers of batch {self.batch_id} cannot be read: {error}") from error
 
-    def _left_out(self, folder: Path) -> Iterator[bytes]:
+    def _left_out(self, reader: ItemReader) -> Iterator[bytes]:
         """Yield the result lines of our own for records that were not sent."""
-        if any(artifact.name == LEFT_OUT_FILE for artifact in read_item(folder).artifacts):
-            with open_hashed(folder / LEFT_OUT_FILE, find_artifact(folder, LEFT_OUT_FILE).sha256) as lines:
-                yield from lines
+        for artifact in reader.item(self.bronze_path).artifacts:
+            if artifact.name == LEFT_OUT_FILE:
+                with reader.open(self.bronze_path, artifact) as lines:
+                    yield from lines
 
     def _failures(self, tally: Tally) -> Iterator[Failure]:
         profile = self._profile()

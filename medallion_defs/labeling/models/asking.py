@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import msgspec
 
 from medallion_defs.core import clock
+from medallion_defs.core.batching import cut
 from medallion_defs.core.errors import ConfigurationError, TerminalError, TransientError
 from medallion_defs.core.sections import ModelPrice, TaskSettings
 from medallion_defs.core.settings import Settings
@@ -41,7 +43,7 @@ from medallion_defs.labeling.engine.outcomes import Event
 from medallion_defs.labeling.labels.markers import markers_of
 from medallion_defs.labeling.models.questions import Question, build_questions
 from medallion_defs.labeling.prompts import PromptProfile
-from medallion_defs.ops.published import ChangedBytesError
+from medallion_defs.storage.hashed import ChangedBytesError
 
 _SQL = load_queries("medallion_defs.labeling.models", "asking.sql")
 
@@ -118,17 +120,10 @@ class BatchAsking:
         return asked, busy + [self._outcomes.failed(_not_tried(question.item), refusal) for question in left]
 
     def _parts(self, questions: Sequence[Question]) -> Iterator[list[Question]]:
-        """Yield the questions in parts within the limits of one batch; one that is too large by itself goes alone."""
-        genai, part, total = self._settings.genai, list[Question](), 0
-        for question in questions:
-            size = _request_bytes(question, genai.inline_media_bytes)
-            if part and (len(part) >= genai.max_batch_requests or total + size > genai.max_batch_bytes):
-                yield part
-                part, total = [], 0
-            part.append(question)
-            total += size
-        if part:
-            yield part
+        """Cut the questions into parts within the limits of one batch."""
+        genai = self._settings.genai
+        size = partial(_request_bytes, inline_bytes=genai.inline_media_bytes)
+        return cut(questions, size, most_items=genai.max_batch_requests, most_bytes=genai.max_batch_bytes)
 
     def _without_dead(self, questions: Sequence[Question]) -> tuple[list[Question], list[Event]]:
         most = self._settings.genai.max_retries

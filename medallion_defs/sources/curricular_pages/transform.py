@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from medallion_defs.ops.item import Artifact
 from medallion_defs.silver.contract import FileFacts, InvalidRecord
 from medallion_defs.silver.exact_json import decode_exactly
+from medallion_defs.storage.item import Artifact
 
 # What names an image: another version may answer otherwise.
 LIBRARIES = ("filetype",)

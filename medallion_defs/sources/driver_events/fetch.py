@@ -1,5 +1,5 @@
 """How items of `driver_events` come in."""
 
-from medallion_defs.bronze.contract import LandingFetch
+from medallion_defs.bronze.kinds import LandingFetch
 
 FETCH = LandingFetch()

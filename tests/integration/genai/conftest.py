@@ -29,8 +29,8 @@ from medallion_defs.labeling.contract import BatchStrategy, ModelRequest, ModelT
 from medallion_defs.labeling.models.answers import SOURCE_TYPES, read_ledger_batch
 from medallion_defs.labeling.prompts import PromptProfile
 from medallion_defs.labeling.registry import Task
-from medallion_defs.ops.item import BronzeItem
 from medallion_defs.ops.ledger import Ledger
+from medallion_defs.storage.item import BronzeItem
 from tests.integration.labeling.notes import CREATE_NOTES, NOTES
 
 MODEL = "gemini-3.8-flash"

@@ -1,7 +1,6 @@
 """What holds a batch back, and what ends it: lost files, vanished jobs, wrong keys, deadlines. No batch blocks another, none is stuck."""
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -12,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from medallion_defs.bronze.local import LocalStore
 from medallion_defs.core import clock
 from medallion_defs.genai.client import BusyError, GeminiClient, RefusedError, UnknownOutcomeError
-from medallion_defs.genai.collect import sweep_outbox
 from medallion_defs.genai.emulator_faults import CallFault, Faults
 from medallion_defs.genai.emulator_jobs import StoredFile
 from medallion_defs.genai.limiter import Limiter
 from medallion_defs.genai.online import ask_online
+from medallion_defs.genai.outbox import remove_leftovers
 from medallion_defs.genai.requests import outbox_path
 from medallion_defs.genai.submit import Sent
+from medallion_defs.storage.local.publisher import LocalStore
 from tests.integration.genai.conftest import Transport
 
 
@@ -314,10 +313,9 @@ def test_what_crashes_left_in_the_outbox_is_swept_after_a_day(transport: Transpo
     transport.state.give_up(cancelled, "reserved", None, None, clock.now())
     stray = outbox(transport, "never-reserved")
     stray.mkdir()
-    assert sweep_outbox(transport.settings, transport.connection) == []
-    for folder in (stray, outbox(transport, waiting), outbox(transport, cancelled)):
-        os.utime(folder, (0, 0))
-    assert sorted(sweep_outbox(transport.settings, transport.connection)) == sorted([cancelled, "never-reserved"])
+    remove = partial(remove_leftovers, transport.connection, transport.settings.data_path)
+    assert remove(clock.now() - timedelta(days=1)) == []
+    assert sorted(remove(clock.now() + timedelta(days=1))) == sorted([cancelled, "never-reserved"])
     assert outbox(transport, waiting).exists()
 
 

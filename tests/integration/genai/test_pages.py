@@ -28,6 +28,7 @@ from medallion_defs.labeling.registry import Task, load_tasks
 from medallion_defs.locations import bronze, silver
 from medallion_defs.ops.lineage import trace_bronze, trace_gold
 from medallion_defs.ops.scope import Scope
+from medallion_defs.storage.local.reader import LocalReader
 from tests.integration.dagster_assets import materialize
 from tests.integration.genai.conftest import MODEL, Transport, parse, run_round
 from tests.integration.labeling.notes import make_due, states
@@ -410,7 +411,7 @@ def test_the_look_after_markers_finds_what_was_removed_and_no_plan_is_needed_for
 def test_a_gold_page_is_traced_to_its_label_and_image(pages: Pages) -> None:
     pages.ask()
     spec = gold_specs()["gold.curricular_pages"]
-    [record] = trace_gold(pages.db, spec, KEY, pages.settings.bronze_path).records
+    [record] = trace_gold(pages.db, spec, KEY, LocalReader(pages.settings.bronze_path)).records
     assert (record.table, record.key, record.is_current) == ("silver.curricular_pages", KEY, True)
     hashes = {artifact.name: artifact.sha256 for artifact in record.item.artifacts}
     assert hashes == {

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from medallion_defs.bronze.local import LocalStore
 from medallion_defs.core import clock, db
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.sections import GenaiSettings
@@ -19,7 +18,8 @@ from medallion_defs.genai.emulator_faults import CallFault, Faults
 from medallion_defs.genai.match import Matched, Matching
 from medallion_defs.genai.requests import outbox_path
 from medallion_defs.genai.submit import find_requests, send_batches
-from medallion_defs.ops.item import BronzeItem
+from medallion_defs.storage.item import BronzeItem
+from medallion_defs.storage.local.publisher import LocalStore
 from tests.integration.genai.conftest import Transport
 
 KEYS = ("Alabama:Lincoln:1987:4", "Alabama:Lincoln:1987:5", "Ohio:Mann:1990:1")

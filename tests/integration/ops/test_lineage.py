@@ -13,8 +13,9 @@ import pytest
 
 from medallion_defs.core.errors import TerminalError
 from medallion_defs.enrichments.driver_events_enriched.enrichment import ENRICHMENT
-from medallion_defs.ops.item import ITEM_FILE, Artifact, BronzeItem, encode_item
 from medallion_defs.ops.lineage import LineageSpec, TableRows, item_path, trace_bronze, trace_gold, trace_silver
+from medallion_defs.storage.item import ITEM_FILE, Artifact, BronzeItem, encode_item
+from medallion_defs.storage.local.reader import LocalReader
 from tests.integration.gold.silver_rows import drain, put_companies, put_events
 
 GOLD = ENRICHMENT.lineage
@@ -69,7 +70,7 @@ def test_invariant_12_any_gold_value_traces_to_file_record_and_sha256(
     drain(db)
     of = {"driver_events": events, "companies": companies}
     for (key,) in db.execute("SELECT event_id FROM gold.driver_events_enriched").fetchall():
-        trace = trace_gold(console, GOLD, key, bronze.root)
+        trace = trace_gold(console, GOLD, key, LocalReader(bronze.root))
         assert [record.table for record in trace.records] == ["silver.driver_events", *["silver.companies"] * (key == "e1")]
         for record in trace.records:
             item = of[record.item.source_type]
@@ -79,7 +80,10 @@ def test_invariant_12_any_gold_value_traces_to_file_record_and_sha256(
             # `put_…` numbers the records from 1, the file has a header: the record's own line is one further down.
             assert stored.splitlines()[record.source_record].decode().split(",")[0] == record.key
             assert (record.item.origin, record.item.fetched_at, record.is_current) == (item.origin, FETCHED_AT, True)
-    assert trace_silver(console, COMPANIES, "B1", bronze.root).records == trace_gold(console, GOLD, "e1", bronze.root).records[1:]
+    assert (
+        trace_silver(console, COMPANIES, "B1", LocalReader(bronze.root)).records
+        == trace_gold(console, GOLD, "e1", LocalReader(bronze.root)).records[1:]
+    )
 
 
 def test_invariant_12_any_bronze_item_lists_all_that_came_of_it(
@@ -92,13 +96,13 @@ def test_invariant_12_any_bronze_item_lists_all_that_came_of_it(
     for record, code in ((7, "missing_key"), (8, "missing_key"), (9, "malformed_csv")):
         db.execute("INSERT INTO silver.rejected_rows VALUES (%s, %s, %s, 'message', 'excerpt')", (events.file_id, record, code))
     drain(db)
-    trace = trace_bronze(console, events.path, [EVENTS, COMPANIES], [GOLD], bronze.root)
+    trace = trace_bronze(console, events.path, [EVENTS, COMPANIES], [GOLD], LocalReader(bronze.root))
     assert (trace.item.status, trace.ledger["bronze_bytes"], trace.rejects) == ("loaded", 1, {"missing_key": 2, "malformed_csv": 1})
     assert trace.item.artifacts == events.artifacts
     [silver], [gold] = trace.silver, trace.gold
     assert (silver.table, silver.rows, len(silver.examples)) == ("silver.driver_events", 5, 3)
     assert (gold.table, gold.file_column, gold.rows, len(gold.examples)) == ("gold.driver_events_enriched", "event_file_id", 5, 3)
-    trace = trace_bronze(console, companies.file_id, [EVENTS, COMPANIES], [GOLD], bronze.root)
+    trace = trace_bronze(console, companies.file_id, [EVENTS, COMPANIES], [GOLD], LocalReader(bronze.root))
     assert trace.silver == (TableRows("silver.companies", "file_id", 1, ("B1",)),)
     assert [(rows.file_column, rows.rows) for rows in trace.gold] == [("company_file_id", 5)]
 
@@ -152,17 +156,17 @@ def test_a_gold_row_older_than_silver_says_so(bronze: Bronze, db: psycopg.Connec
     put_events(db, {"e1": None}, file=old.file_id)
     drain(db)
     put_events(db, {"e1": None}, file=new.file_id)
-    [record] = trace_gold(console, GOLD, "e1", bronze.root).records
+    [record] = trace_gold(console, GOLD, "e1", LocalReader(bronze.root)).records
     assert (record.item.external_id, record.is_current) == ("old.csv", False)
     db.execute("DELETE FROM silver.driver_events")
     db.commit()
-    [record] = trace_gold(console, GOLD, "e1", bronze.root).records
+    [record] = trace_gold(console, GOLD, "e1", LocalReader(bronze.root)).records
     assert (record.item.external_id, record.is_current, record.row) == ("old.csv", False, None)
 
 
 def test_an_item_that_nothing_came_of_is_listed_with_its_state(bronze: Bronze, console: psycopg.Connection) -> None:
     item = bronze.publish("driver_events", "empty.csv", b"")
-    trace = trace_bronze(console, str(item.file_id), [EVENTS], [GOLD], bronze.root)
+    trace = trace_bronze(console, str(item.file_id), [EVENTS], [GOLD], LocalReader(bronze.root))
     assert (trace.silver, trace.gold, trace.rejects, trace.item.status) == ((), (), {}, "loaded")
 
 
@@ -174,11 +178,11 @@ def test_a_refused_file_is_listed_with_the_reason(db: psycopg.Connection, bronze
         (file_id,),
     )
     db.commit()
-    item = trace_bronze(console, file_id, [EVENTS], [GOLD], bronze.root).item
+    item = trace_bronze(console, file_id, [EVENTS], [GOLD], LocalReader(bronze.root)).item
     assert (item.status, item.bronze_error, item.artifacts) == ("refused", "a symlink", ())
 
 
-def test_without_a_bronze_root_the_ledger_alone_is_asked(bronze: Bronze, db: psycopg.Connection, console: psycopg.Connection) -> None:
+def test_without_a_reader_the_ledger_alone_is_asked(bronze: Bronze, db: psycopg.Connection, console: psycopg.Connection) -> None:
     item = bronze.publish("driver_events", "fleet.csv", b"x")
     put_events(db, {"e1": None}, file=item.file_id)
     [record] = trace_silver(console, EVENTS, "e1").records
@@ -189,16 +193,16 @@ def test_traces_serialise(bronze: Bronze, db: psycopg.Connection, console: psyco
     item = bronze.publish("driver_events", "fleet.csv", b"x")
     put_events(db, {"e1": None}, file=item.file_id)
     drain(db)
-    trace = msgspec.json.decode(msgspec.json.encode(trace_gold(console, GOLD, "e1", bronze.root)))
+    trace = msgspec.json.decode(msgspec.json.encode(trace_gold(console, GOLD, "e1", LocalReader(bronze.root))))
     assert trace["records"][0]["item"]["file_id"] == str(item.file_id)
-    listed = msgspec.json.decode(msgspec.json.encode(trace_bronze(console, item.file_id, [EVENTS], [GOLD], bronze.root)))
+    listed = msgspec.json.decode(msgspec.json.encode(trace_bronze(console, item.file_id, [EVENTS], [GOLD], LocalReader(bronze.root))))
     assert listed["gold"][0]["rows"] == 1
 
 
 @pytest.mark.parametrize("which", ["driver_events/other.csv", UUID(int=0), str(UUID(int=0))])
 def test_an_unknown_item_is_an_error(bronze: Bronze, console: psycopg.Connection, which: UUID | str) -> None:
     with pytest.raises(TerminalError, match=r"ledger knows no item .*Check"):
-        trace_bronze(console, which, [EVENTS], [GOLD], bronze.root)
+        trace_bronze(console, which, [EVENTS], [GOLD], LocalReader(bronze.root))
 
 
 def test_an_unknown_key_is_an_error(console: psycopg.Connection) -> None:
@@ -220,7 +224,7 @@ def test_a_damaged_item_file_is_an_error_and_not_an_empty_list(bronze: Bronze, c
     path = bronze.root / item.path / ITEM_FILE
     path.unlink() if damage is None else path.write_bytes(damage)
     with pytest.raises(TerminalError, match=r"cannot be read.*bronze verify"):
-        trace_bronze(console, item.path, [EVENTS], [GOLD], bronze.root)
+        trace_bronze(console, item.path, [EVENTS], [GOLD], LocalReader(bronze.root))
 
 
 def test_the_item_file_of_another_item_is_an_error(bronze: Bronze, console: psycopg.Connection) -> None:
@@ -228,7 +232,7 @@ def test_the_item_file_of_another_item_is_an_error(bronze: Bronze, console: psyc
     other = bronze.publish("driver_events", "other.csv", b"y")
     (bronze.root / item.path / ITEM_FILE).write_bytes(encode_item(other))
     with pytest.raises(TerminalError, match="the ledger expects"):
-        trace_bronze(console, item.path, [EVENTS], [GOLD], bronze.root)
+        trace_bronze(console, item.path, [EVENTS], [GOLD], LocalReader(bronze.root))
 
 
 @pytest.mark.parametrize(
@@ -236,10 +240,10 @@ def test_the_item_file_of_another_item_is_an_error(bronze: Bronze, console: psyc
     ["driver_events/fleet.csv@2", "driver_events/fleet.csv@2/", "driver_events/fleet.csv@2/events.csv", "{root}/driver_events/fleet.csv@2"],
 )
 def test_a_path_may_be_written_as_people_write_paths(tmp_path: Path, text: str) -> None:
-    assert item_path(text.format(root=tmp_path), tmp_path) == "driver_events/fleet.csv@2"
+    assert item_path(text.format(root=tmp_path), LocalReader(tmp_path)) == "driver_events/fleet.csv@2"
 
 
 @pytest.mark.parametrize("text", ["fleet.csv", "", "/etc/passwd", "driver_events/../companies"])
 def test_a_path_that_names_no_item_is_an_error(tmp_path: Path, text: str) -> None:
     with pytest.raises(TerminalError, match="names no bronze item"):
-        item_path(text, tmp_path)
+        item_path(text, LocalReader(tmp_path))

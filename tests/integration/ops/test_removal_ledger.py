@@ -13,7 +13,7 @@ from medallion_defs.ops.ledger import Ledger
 from medallion_defs.ops.ledger_values import LedgerFilter
 from medallion_defs.ops.removal_ledger import RemovalLedger
 from medallion_defs.ops.scope import Scope
-from medallion_defs.ops.tombstone import bury, bury_forgotten, hashed_id
+from medallion_defs.storage.tombstone import bury, bury_forgotten, hashed_id
 from tests.integration.bronze_items import NOON, SOURCE, make_item, make_row
 
 SETTINGS = SourceSettings()

@@ -18,10 +18,13 @@ from medallion_defs.core import clock
 from medallion_defs.core.errors import TransientError
 from medallion_defs.core.sections import SourceSettings
 from medallion_defs.ops.cursors import encode_cursor
-from medallion_defs.ops.item import INDEX_FILE, ITEM_FILE, BronzeItem, encode_item
 from medallion_defs.ops.ledger import Ledger
-from medallion_defs.silver import discovery
-from medallion_defs.silver.discovery import Cursor, Discovery, discover, estimate_lines, reconcile
+from medallion_defs.silver.discovery import Discovery, discover, reconcile
+from medallion_defs.storage.item import INDEX_FILE, ITEM_FILE, BronzeItem, encode_item
+from medallion_defs.storage.local import entries
+from medallion_defs.storage.local.entries import estimate_lines
+from medallion_defs.storage.local.reader import LocalReader
+from medallion_defs.storage.reading import Cursor
 from tests.integration.bronze_items import (
     NOON,
     SOURCE,
@@ -65,16 +68,16 @@ def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
         monkeypatch.setattr(owner, name, counted)
 
-    count(discovery, "_item_names", "listed", len)
-    count(discovery, "decode_line", "opened", lambda _: 1)
-    count(discovery, "read_complete_lines", "bytes", len)
+    count(entries, "item_names", "listed", len)
+    count(entries, "decode_line", "opened", lambda _: 1)
+    count(entries, "read_complete_lines", "bytes", len)
     count(Ledger, "known_directories", "asked", len)
     count(Ledger, "unknown_paths", "asked", len)
     return done
 
 
 def look(db: psycopg.Connection, bronze: Path, cursor: Cursor | None, mode: Mode, budget: float = PLENTY) -> Discovery:
-    found = discover(db, bronze, SOURCE, cursor, mode, budget)
+    found = discover(db, LocalReader(bronze), SOURCE, cursor, mode, budget)
     db.commit()
     assert len(encode_cursor(found.cursor)) < 1024
     return found
@@ -139,7 +142,7 @@ def test_invariant_3_an_item_that_shares_the_folders_stamp_with_the_last_listing
     publish(bronze, make_item("a.csv"))
     stat = (bronze / SOURCE).stat()
     coarse = (stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)
-    monkeypatch.setattr(discovery, "_folder_stamps", lambda _: coarse)
+    monkeypatch.setattr(entries, "_folder_stamps", lambda _: coarse)
     first = look(db, bronze, None, "scan")
     publish(bronze, make_item("b.csv"))
     assert look(db, bronze, first.cursor, "scan").registered == 1
@@ -169,8 +172,8 @@ def test_a_source_can_change_from_scan_to_index_and_back(db: psycopg.Connection,
 def test_a_time_budget_stops_early_and_the_next_call_goes_on(
     db: psycopg.Connection, bronze: Path, mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "NAMES_PER_CHUNK", 3)
-    monkeypatch.setattr(discovery, "BYTES_PER_CHUNK", 3 * len(encode_item(make_item("0.csv"))))
+    monkeypatch.setattr(entries, "NAMES_PER_PAGE", 3)
+    monkeypatch.setattr(entries, "BYTES_PER_PAGE", 3 * len(encode_item(make_item("0.csv"))))
     for n in range(8):
         publish(bronze, make_item(f"{n}.csv"))
     (bronze / SOURCE / "0-broken").mkdir()
@@ -190,7 +193,7 @@ def test_a_time_budget_stops_early_and_the_next_call_goes_on(
 def test_an_item_that_arrives_behind_an_unfinished_scan_is_found(
     db: psycopg.Connection, bronze: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "NAMES_PER_CHUNK", 2)
+    monkeypatch.setattr(entries, "NAMES_PER_PAGE", 2)
     for n in range(1, 5):
         publish(bronze, make_item(f"{n}.csv"))
     first = look(db, bronze, None, "scan", budget=-1)
@@ -229,11 +232,11 @@ def test_a_young_folder_is_listed_again_because_its_stamp_may_still_be_shared(
 
 def test_a_stamp_exactly_as_old_as_the_settling_time_may_still_be_shared() -> None:
     now = 1_000.0
-    border = int((now - discovery.SETTLE_SECONDS) * 1e9)
-    assert not discovery.are_settled((1, border, border), now)
-    assert not discovery.are_settled((1, border - 1, border), now), "the younger of the two stamps counts"
-    assert discovery.are_settled((1, border - 1, border - 1), now)
-    assert not discovery.are_settled(None, now)
+    border = int((now - entries.SETTLE_SECONDS) * 1e9)
+    assert not entries.are_settled((1, border, border), now)
+    assert not entries.are_settled((1, border - 1, border), now), "the younger of the two stamps counts"
+    assert entries.are_settled((1, border - 1, border - 1), now)
+    assert not entries.are_settled(None, now)
 
 
 def test_invariant_13_an_index_is_read_from_where_it_was_left(db: psycopg.Connection, bronze: Path, work: dict[str, int]) -> None:
@@ -255,17 +258,17 @@ def test_auto_takes_the_index_from_100000_items_on_and_stays_with_it(
 ) -> None:
     publish(bronze, make_item("0.csv"))
     few = look(db, bronze, None, "auto")
-    monkeypatch.setattr(discovery, "INDEX_FROM_ITEMS", 2)
+    monkeypatch.setattr(entries, "INDEX_FROM_ITEMS", 2)
     publish(bronze, make_item("1.csv"))
     many = look(db, bronze, few.cursor, "auto")
-    monkeypatch.setattr(discovery, "INDEX_FROM_ITEMS", 4)
+    monkeypatch.setattr(entries, "INDEX_FROM_ITEMS", 4)
     publish(bronze, make_item("2.csv"))
     still = look(db, bronze, many.cursor, "auto")
     assert [(found.mode, found.registered) for found in (few, many, still)] == [("scan", 1), ("index", 1), ("index", 1)]
 
 
 def test_auto_goes_back_to_scan_when_the_index_is_gone(db: psycopg.Connection, bronze: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery, "INDEX_FROM_ITEMS", 1)
+    monkeypatch.setattr(entries, "INDEX_FROM_ITEMS", 1)
     publish(bronze, make_item("0.csv"))
     first = look(db, bronze, None, "auto")
     (bronze / SOURCE / INDEX_FILE).unlink()
@@ -298,7 +301,7 @@ def test_a_torn_last_line_is_read_when_it_is_whole(db: psycopg.Connection, bronz
 
 
 def test_a_line_longer_than_a_block_is_read_whole(db: psycopg.Connection, bronze: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery, "BYTES_PER_CHUNK", 64)
+    monkeypatch.setattr(entries, "BYTES_PER_PAGE", 64)
     for n in range(3):
         publish(bronze, make_item(f"{n}.csv"))
     assert look(db, bronze, None, "index").registered == 3
@@ -443,12 +446,12 @@ def test_reconcile_registers_what_the_index_never_named_and_reports_what_is_gone
     (bronze / SOURCE / "empty").mkdir()
     shutil.rmtree(bronze / SOURCE / "2.csv")
     assert look(db, bronze, cursor, "index").registered == 0
-    found = reconcile(db, bronze, SOURCE)
+    found = reconcile(db, LocalReader(bronze), SOURCE)
     assert (found.directories, found.known, found.registered) == (5, 4, 1)
     assert found.gone == (f"{SOURCE}/2.csv",)
     assert [problem.path for problem in found.problems] == [f"{SOURCE}/empty"]
     assert "unnamed.csv" in known(db)
-    assert reconcile(db, bronze, SOURCE).registered == 0
+    assert reconcile(db, LocalReader(bronze), SOURCE).registered == 0
 
 
 # -- random interleavings ----------------------------------------------------------------------------------------------
@@ -513,7 +516,7 @@ class Silver:
         self.claimed: list[str] = []
 
     def tick(self, mode: Mode, *, is_cursor_lost: bool = False, is_crash: bool = False) -> None:
-        found = discover(self.db, self.bronze, SOURCE, self.cursor, mode, -1)
+        found = discover(self.db, LocalReader(self.bronze), SOURCE, self.cursor, mode, -1)
         batches = Ledger(self.db).claim(SOURCE, FEW_ITEMS, "v1", NOON)
         if is_crash:
             self.db.rollback()

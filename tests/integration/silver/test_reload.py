@@ -18,7 +18,6 @@ from medallion_defs.core.sections import SourceSettings
 from medallion_defs.core.settings import Settings
 from medallion_defs.locations.silver import load_contents
 from medallion_defs.ops.file_ingestion import DatasetIngestion
-from medallion_defs.ops.item import ITEM_FILE, Artifact, BronzeItem, content_sha256, encode_item
 from medallion_defs.ops.ledger import Ledger, LedgerFilter
 from medallion_defs.ops.scope import Scope
 from medallion_defs.silver.backfill import load_history
@@ -26,6 +25,7 @@ from medallion_defs.silver.contract import InvalidRecord
 from medallion_defs.silver.digest import digest_table
 from medallion_defs.silver.load_run import SilverContent, load_batch
 from medallion_defs.sources.companies.tables import TABLE
+from medallion_defs.storage.item import ITEM_FILE, Artifact, BronzeItem, content_sha256, encode_item
 from tests.integration.bronze_items import NOON
 
 SOURCE = "companies"

@@ -11,12 +11,13 @@ from medallion_defs.silver.contract import ItemFacts
 from medallion_defs.silver.extract import load_parser, open_extraction
 from medallion_defs.silver.loader import ItemLoad, load_items
 from medallion_defs.sources.driver_events import tables, transform
+from tests.local_files import opener
 
 
 def load(db: psycopg.Connection, folder: Path, name: str, content: bytes) -> ItemLoad:
     (folder / "artifact").write_bytes(content)
     facts = ItemFacts(UUID(int=1), name, datetime(2026, 2, 1, tzinfo=UTC))
-    extraction = open_extraction(folder / "artifact", load_parser(transform), facts)
+    extraction = open_extraction(opener(folder / "artifact"), load_parser(transform), facts)
     (loaded,) = load_items(db, tables.TABLE, [(facts, extraction.records)], max_rejected_share=1.0)
     assert loaded.error is None
     return loaded

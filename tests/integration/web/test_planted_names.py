@@ -7,9 +7,7 @@ import dagster as dg
 import pytest
 from selenium.webdriver.common.by import By
 
-from medallion_defs.bronze.assets import describe
-from medallion_defs.bronze.landing import LeftFile
-from medallion_defs.bronze.landing_fetch import FetchReport
+from medallion_defs.bronze.fetching.report import FetchReport, LeftFile, describe
 from medallion_defs.core.markdown import escape
 from medallion_defs.genai.report import BatchReport, RecordFailure, describe_report
 from medallion_defs.ops.manifest import as_metadata
@@ -58,7 +56,8 @@ def markdown_buttons(browser: Browser) -> list:  # type: ignore[type-arg]
 
 def test_an_image_in_a_name_or_an_error_is_not_fetched(server: WebServer, site: ForeignSite, browser: Browser) -> None:
     name = image(site, "leak")
-    left = FetchReport((), (), (LeftFile(name, f"not read: <img src='http://127.0.0.1:{site.port}/leak-html'>"),), (), 0, 0.1)
+    left = FetchReport()
+    left.add_left(LeftFile(name, f"not read: <img src='http://127.0.0.1:{site.port}/leak-html'>"))
     failure = RecordFailure(record_key=name, error_type="JSON Decode Error", message=name, retry=1, is_dead=False)
     answers = BatchReport(
         batch_id="b1", task_key="page.curricular", model="m", mode="batch", total=1, success=0, failures=(failure,), max_retries=3,

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from medallion_defs.bronze.alerts import FailedRun, Post, Posted, decide_post, name_work
-from medallion_defs.bronze.webhook import WebhookError, post_text
+from medallion_defs.bronze.posting.alerts import FailedRun, Post, Posted, decide_post, name_work
+from medallion_defs.bronze.posting.webhook import WebhookError, post_text
 from medallion_defs.core.errors import ConfigurationError
 from medallion_defs.core.sections import AlertSettings
 from medallion_defs.ops.lateness import Finding, Verdict

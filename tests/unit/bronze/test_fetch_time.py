@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from medallion_defs.bronze.fetch_time import FetchTime, decide_fetch_time, has_rested
-from medallion_defs.bronze.landing import scan_landing
-from medallion_defs.bronze.landing_fetch import fetch_landing
-from medallion_defs.bronze.local import LocalStore
+from medallion_defs.bronze.fetching.fetch_time import FetchTime, decide_fetch_time, has_rested
+from medallion_defs.bronze.landing.fetch import fetch_landing
+from medallion_defs.bronze.landing.scan import scan_landing
 from medallion_defs.core import clock
 from medallion_defs.core.content import Source
 from medallion_defs.core.sections import LandingSettings
+from medallion_defs.storage.local.publisher import LocalStore
 from tests.folders import make_removable
+from tests.unit.storage.conftest import tell_nobody
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 YEARS = timedelta(days=1500)
@@ -64,8 +65,8 @@ def test_an_item_says_why_it_is_not_dated_by_the_clock_and_verify_names_what_is_
     path.write_bytes(b"{}\n")
     time = decide_fetch_time(clock.now(), clock.now(), clock.now() + YEARS)
     [item] = fetch_landing(
-        store, SOURCE, LandingSettings(settle_seconds=0), landing, time=FetchTime(clock.now() + YEARS, time.at, time.note)
-    ).published
+        store, SOURCE, LandingSettings(settle_seconds=0), landing, tell_nobody, time=FetchTime(clock.now() + YEARS, time.at, time.note)
+    ).items
     assert item.note == time.note
     [problem] = store.verify("driver_events")
     assert (problem.kind, problem.path) == ("future", "driver_events/day.jsonl")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from medallion_defs.bronze.landing import landing_fingerprint, scan_landing
+from medallion_defs.bronze.landing.scan import landing_fingerprint, scan_landing
 from medallion_defs.core.sections import LandingSettings
-from tests.unit.bronze.conftest import NOW
+from tests.unit.storage.conftest import NOW
 
 SETTLE = LandingSettings(settle_seconds=2)
 MARKER = LandingSettings(done_marker=True)

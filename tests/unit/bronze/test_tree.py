@@ -9,24 +9,33 @@ from pathlib import Path
 
 import pytest
 
-from medallion_defs.bronze import landing_fetch, tree_fetch
 from medallion_defs.bronze.contract import TreeScope
-from medallion_defs.bronze.fetch_time import FetchTime
-from medallion_defs.bronze.landing import LeftFile
-from medallion_defs.bronze.local import LocalStore
-from medallion_defs.bronze.tree import TreePage, scan_tree, tree_fingerprint
-from medallion_defs.bronze.tree_fetch import TreeMemory, TreeReport, fetch_tree
+from medallion_defs.bronze.fetching import taking
+from medallion_defs.bronze.fetching.fetch_time import FetchTime
+from medallion_defs.bronze.fetching.report import FetchReport, LeftFile
+from medallion_defs.bronze.tree import fetch as tree_fetch
+from medallion_defs.bronze.tree.fetch import TreeState, fetch_tree
+from medallion_defs.bronze.tree.scan import LabelledImage, scan_tree, tree_fingerprint
 from medallion_defs.core import clock
 from medallion_defs.core.errors import TransientError
-from medallion_defs.ops.item import BronzeItem
-from tests.unit.bronze.conftest import SOURCE
+from medallion_defs.core.sections import CurricularSettings
+from medallion_defs.sources.curricular_pages.fetch import tree_scope
+from medallion_defs.storage.item import BronzeItem
+from medallion_defs.storage.local.publisher import LocalStore
+from tests.unit.storage.conftest import SOURCE
 
 LATER = timedelta(hours=1)
 
 
+def scope_of(
+    labels: Path, images: Path, states: frozenset[str] | None = None, from_year: int | None = None, to_year: int | None = None
+) -> TreeScope:
+    return tree_scope(CurricularSettings(labels_dir=labels, images_dir=images, states=states, from_year=from_year, to_year=to_year))
+
+
 @pytest.fixture
 def scope(tmp_path: Path) -> TreeScope:
-    scope = TreeScope(tmp_path / "labels", tmp_path / "images")
+    scope = scope_of(tmp_path / "labels", tmp_path / "images")
     for state in ("Alabama", "Ohio"):
         for year in ("1957", "1987"):
             for page in ("1", "4"):
@@ -46,7 +55,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def pages_of(scope: TreeScope) -> list[str]:
-    return [page.external_id for page in scan_tree(scope) if isinstance(page, TreePage)]
+    return [page.external_id for page in scan_tree(scope) if isinstance(page, LabelledImage)]
 
 
 def left_of(scope: TreeScope) -> dict[str, str]:
@@ -56,18 +65,18 @@ def left_of(scope: TreeScope) -> dict[str, str]:
 class Fetcher:
     """Fetches a scope again and again; notes what was told to the ledger."""
 
-    def __init__(self, store: LocalStore, scope: TreeScope, memory: Path) -> None:
-        self.store, self.scope, self.memory = store, scope, TreeMemory(memory, SOURCE.name)
+    def __init__(self, store: LocalStore, scope: TreeScope, state: Path) -> None:
+        self.store, self.scope, self.state = store, scope, TreeState(state, SOURCE.name)
         self.items: list[BronzeItem] = []
         self.refused: dict[str, str] = {}
 
-    def __call__(self, *, rehash: bool = False, settle_seconds: float = 0) -> TreeReport:
+    def __call__(self, *, rehash: bool = False, settle_seconds: float = 0) -> FetchReport:
         def register(items: Sequence[BronzeItem], refused: Sequence[LeftFile]) -> None:
             self.items += items
             self.refused |= {left.name: left.reason for left in refused}
 
         return fetch_tree(
-            self.store, SOURCE, self.scope, self.memory, register,
+            self.store, SOURCE, self.scope, self.state, register,
             time=FetchTime.of(clock.now() + (LATER if not settle_seconds else timedelta(0))), settle_seconds=settle_seconds, run_id="run-1",
             rehash=rehash,
         )  # fmt: skip
@@ -105,14 +114,14 @@ def test_names_keep_their_blanks_and_zeros(scope: TreeScope) -> None:
 
 
 def test_scope_filters_states_and_years(scope: TreeScope) -> None:
-    narrow = TreeScope(scope.labels_path, scope.images_path, frozenset({"Alabama"}), 1960, 1990)
+    narrow = scope_of(scope.labels_path, scope.images_path, frozenset({"Alabama"}), 1960, 1990)
     assert pages_of(narrow) == ["Alabama:Lincoln:1987:1", "Alabama:Lincoln:1987:4"]
 
 
 def test_only_folders_in_scope_are_opened(scope: TreeScope, tmp_path: Path) -> None:
     put(scope, "Alabama/Lincoln/1987/deeper/5")
     write(scope.images_path / "Texas" / "Lincoln" / "1987" / "1.png", b"no label")
-    narrow = TreeScope(scope.labels_path, scope.images_path, frozenset({"Alabama"}), from_year=1980)
+    narrow = scope_of(scope.labels_path, scope.images_path, frozenset({"Alabama"}), from_year=1980)
     opened = opened_by(lambda: list(scan_tree(narrow)))
     assert sorted(str(Path(path).relative_to(tmp_path)) for path in opened) == [
         "images/Alabama/Lincoln/1987", "labels", "labels/Alabama", "labels/Alabama/Lincoln", "labels/Alabama/Lincoln/1987",
@@ -134,11 +143,11 @@ def test_a_fetch_opens_the_files_of_pages_and_no_others(fetch: Fetcher, scope: T
         ("readme.txt", "it is a file where folders are"),
         ("Alabama/readme.txt", "it is a file where folders are"),
         ("Alabama/Lincoln/index.json", "it is a file where folders are"),
-        ("Alabama/Lincoln/1987/cover.json", "a label is {page_num}.json"),
-        ("Alabama/Lincoln/1987/4.json.bak", "a label is {page_num}.json"),
-        ("Alabama/Lincoln/1987/1234567.json", "a label is {page_num}.json"),
+        ("Alabama/Lincoln/1987/cover.json", "a label is {number}.json"),
+        ("Alabama/Lincoln/1987/4.json.bak", "a label is {number}.json"),
+        ("Alabama/Lincoln/1987/1234567.json", "a label is {number}.json"),
         ("Alabama/Lincoln/year 1987/4.json", "four digits"),
-        ("Alabama/St: Mary/1987/4.json", "record keys are made of it"),
+        ("Alabama/St: Mary/1987/4.json", "external ids are made of it"),
     ],
 )
 def test_what_is_no_page_is_named_with_its_reason(scope: TreeScope, name: str, word: str) -> None:
@@ -186,9 +195,9 @@ def test_nothing_is_read_through_a_symbolic_link(scope: TreeScope, fetch: Fetche
 
 def test_roots_that_are_not_there_are_an_error_and_not_an_empty_tree(scope: TreeScope) -> None:
     with pytest.raises(TransientError):
-        list(scan_tree(TreeScope(scope.labels_path / "nowhere", scope.images_path)))
+        list(scan_tree(scope_of(scope.labels_path / "nowhere", scope.images_path)))
     with pytest.raises(TransientError):
-        list(scan_tree(TreeScope(scope.labels_path, scope.images_path / "nowhere")))
+        list(scan_tree(scope_of(scope.labels_path, scope.images_path / "nowhere")))
 
 
 def test_a_page_is_one_item_with_label_and_image(fetch: Fetcher, scope: TreeScope, bronze: Path) -> None:
@@ -238,7 +247,7 @@ def test_bronze_that_was_emptied_is_filled_again_whatever_is_remembered(fetch: F
 @pytest.mark.parametrize("damage", [b"", b"[1, 2", b'{"Ohio:Lincoln:1987:4": 3}', b"\xff"])
 def test_a_damaged_memory_costs_time_and_nothing_else(fetch: Fetcher, damage: bytes) -> None:
     fetch()
-    fetch.memory.path.write_bytes(damage)
+    fetch.state.path.write_bytes(damage)
     assert (report := fetch()).read == 8
     assert (report.published, report.unchanged) == (0, 8)
 
@@ -247,9 +256,9 @@ def test_a_damaged_memory_costs_time_and_nothing_else(fetch: Fetcher, damage: by
     ("label", "image", "word"),
     [
         (b"", b"png", "the label is empty"),
-        (b'{"text": ', b"png", "no JSON"),
-        (b"[1]", b"png", "no object"),
-        (b"\xff\xfe{}", b"png", "no JSON"),
+        (b'{"text": ', b"png", "not JSON"),
+        (b"[1]", b"png", "not an object"),
+        (b"\xff\xfe{}", b"png", "not JSON"),
         (b"{}", b"", "the image is empty"),
         (b'{"a": "' + b"x" * tree_fetch.MAX_LABEL_BYTES + b'"}', b"png", "has more than"),
     ],
@@ -268,23 +277,23 @@ def test_a_bad_page_is_refused_alone_and_taken_once_it_is_repaired(
 def test_a_page_that_changed_just_now_waits_and_the_sensor_is_told(fetch: Fetcher) -> None:
     report = fetch(settle_seconds=3600)
     assert (report.waiting, report.published) == (8, 0)
-    assert fetch.memory.waiting_path.exists()
+    assert fetch.state.waiting_path.exists()
     fetch()
-    assert not fetch.memory.waiting_path.exists()
+    assert not fetch.state.waiting_path.exists()
 
 
 def test_groups_are_told_to_the_ledger_as_they_become_durable(fetch: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(landing_fetch, "GROUP_ITEMS", 3)
+    monkeypatch.setattr(taking, "GROUP_ITEMS", 3)
     told: list[int] = []
     fetch_tree(
-        fetch.store, SOURCE, fetch.scope, fetch.memory, lambda items, _: told.append(len(items)),
+        fetch.store, SOURCE, fetch.scope, fetch.state, lambda items, _: told.append(len(items)),
         time=FetchTime.of(clock.now() + LATER), settle_seconds=0,
     )  # fmt: skip
-    assert told == [3, 3, 2, 0]
+    assert told == [3, 3, 2]
 
 
 def test_what_was_published_before_a_failure_is_not_read_again(fetch: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(landing_fetch, "GROUP_ITEMS", 3)
+    monkeypatch.setattr(taking, "GROUP_ITEMS", 3)
 
     def fail_at_the_second(items: Sequence[BronzeItem], _: Sequence[LeftFile]) -> None:
         fetch.items += items
@@ -293,7 +302,7 @@ def test_what_was_published_before_a_failure_is_not_read_again(fetch: Fetcher, m
 
     with pytest.raises(TransientError):
         fetch_tree(
-            fetch.store, SOURCE, fetch.scope, fetch.memory, fail_at_the_second, time=FetchTime.of(clock.now() + LATER), settle_seconds=0
+            fetch.store, SOURCE, fetch.scope, fetch.state, fail_at_the_second, time=FetchTime.of(clock.now() + LATER), settle_seconds=0
         )
     assert (report := fetch()).read == 2
     assert (report.published, report.unchanged) == (2, 6)
@@ -307,7 +316,7 @@ def test_the_fingerprint_changes_with_names_and_not_with_a_look(scope: TreeScope
     after = tree_fingerprint(scope, at, 0)
     write(scope.images_path / "Ohio/Lincoln/1987/5.png", b"png")
     assert len({before, after, tree_fingerprint(scope, at, 0)}) == 3
-    narrow = TreeScope(scope.labels_path, scope.images_path, frozenset({"Alabama"}))
+    narrow = scope_of(scope.labels_path, scope.images_path, frozenset({"Alabama"}))
     assert tree_fingerprint(narrow, at, 0) != after
 
 

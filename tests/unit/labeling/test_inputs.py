@@ -6,7 +6,7 @@ import pytest
 
 from medallion_defs.core.settings import Settings
 from medallion_defs.labeling.engine.batch import input_path, input_sha256
-from medallion_defs.ops.published import DamagedBronzeItemError
+from medallion_defs.storage.hashed import DamagedBronzeItemError
 from tests.integration.bronze_items import make_item, publish
 
 FRAME = f"{'ab' * 32}.jpg"

@@ -9,8 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from medallion_defs.core.errors import TerminalError, TransientError
+from medallion_defs.core.retry import LONGEST, retry_delay
 from medallion_defs.core.sections import SourceSettings
-from medallion_defs.ops.endings import MESSAGE_CHARACTERS, RETRY_CAP, WORKER_DIED, Ending, describe_error, retry_delay
+from medallion_defs.ops.endings import MESSAGE_CHARACTERS, WORKER_DIED, Ending, describe_error
 from medallion_defs.ops.file_ingestion import DatasetIngestion, GoldResult, RowCounts
 from medallion_defs.ops.microbatches import plan_batches
 from tests.integration.bronze_items import NOON, make_item, make_row
@@ -160,7 +161,7 @@ def test_gold_adds_up_what_its_runs_made_of_a_file() -> None:
 
 @given(st.integers(0, 10_000), st.floats(0, 1e6))
 def test_a_wait_never_shrinks_and_never_passes_the_cap(attempts: int, seconds: float) -> None:
-    assert timedelta(0) <= retry_delay(attempts, seconds) <= retry_delay(attempts + 1, seconds) <= RETRY_CAP
+    assert timedelta(0) <= retry_delay(attempts, seconds) <= retry_delay(attempts + 1, seconds) <= LONGEST
 
 
 def test_an_error_text_is_cut_and_holds_nothing_that_postgres_refuses() -> None:

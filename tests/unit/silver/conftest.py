@@ -13,6 +13,7 @@ import pytest
 from medallion_defs.silver.contract import ItemFacts, RejectedRecord
 from medallion_defs.silver.extract import Parser, load_parser, open_extraction
 from medallion_defs.silver.recipes import load_recipes
+from tests.local_files import opener
 
 FETCHED_AT = datetime(2026, 2, 1, tzinfo=UTC)
 
@@ -46,7 +47,7 @@ def extract(tmp_path_factory: pytest.TempPathFactory) -> Extract:
         parser = shipped_parser(source)
         if recipe is not None:
             parser = with_recipe(folder, parser, recipe)
-        records = list(open_extraction(path, parser, ItemFacts(UUID(int=0), name, FETCHED_AT)).records)
+        records = list(open_extraction(opener(path), parser, ItemFacts(UUID(int=0), name, FETCHED_AT)).records)
         return Extracted([r for r in records if type(r) is tuple], [r for r in records if isinstance(r, RejectedRecord)])
 
     return run

@@ -22,6 +22,7 @@ from medallion_defs.silver.extract import Parser
 from medallion_defs.silver.file_parser import FileParser, load_source_parser, open_file
 from medallion_defs.silver.reader import UnreadableFileError
 from medallion_defs.sources.media.tables import TABLE
+from tests.local_files import folder_of
 
 PACKAGE = "file_parser_sources"
 SOURCE = Source("media", "Media", "Files.", "content", "media", ())
@@ -80,7 +81,7 @@ def test_recipes_beside_a_reader_of_files_are_refused(package: Path) -> None:
 def test_a_file_is_one_record_and_the_ledgers_facts_are_the_sources(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"abc")
-    extraction = open_file(path, parser_of(lambda path, item: (item.external_id, path.read_bytes(), "")), facts(path))
+    extraction = open_file(folder_of(path), parser_of(lambda path, item: (item.external_id, path.read_bytes(), "")), facts(path))
     assert list(extraction.records) == [(1, "a.bin", b"abc", "")]
     recipe = extraction.recipe
     assert (recipe.domain, recipe.source, recipe.dataset, recipe.discriminator) == ("content", "media", "media", None)
@@ -92,14 +93,18 @@ def test_a_verdict_of_the_reader_is_a_reject_with_the_start_of_the_file(tmp_path
 
     path = tmp_path / "a.bin"
     path.write_bytes(b"ab\0" + b"x" * 2_000)
-    assert list(open_file(path, parser_of(refuse), facts(path)).records) == [
+    assert list(open_file(folder_of(path), parser_of(refuse), facts(path)).records) == [
         RejectedRecord(1, "not_media", "No.", "ab\u2400" + "x" * 1_019)
     ]  # fmt: skip
 
 
 def test_a_file_that_is_gone_fails_its_item(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFileError, match=r"gone\.bin: there is no file"):
-        list(open_file(tmp_path / "gone.bin", parser_of(lambda path, item: (path.read_bytes(),)), facts(tmp_path / "gone.bin")).records)
+        list(
+            open_file(
+                folder_of(tmp_path / "gone.bin"), parser_of(lambda path, item: (path.read_bytes(),)), facts(tmp_path / "gone.bin")
+            ).records
+        )
 
 
 def version_of(parser: Parser | FileParser) -> str:

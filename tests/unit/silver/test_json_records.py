@@ -9,6 +9,7 @@ import pytest
 
 from medallion_defs.silver import json_reader, reader
 from medallion_defs.silver.reader import InputFile, UnexpectedFormatError, UnreadableFileError
+from tests.local_files import opener
 from tests.unit.silver.conftest import Extract
 
 BROKEN = {
@@ -172,7 +173,7 @@ def test_an_array_larger_than_its_parts_streams_in_flat_memory(tmp_path: Path) -
     record = b'{"event_id":"%07d","attributes":{"text":"' + b"t" * 4000 + b'"}}'
     (tmp_path / "artifact").write_bytes(b"[" + b",\n".join(record % n for n in range(5000)) + b"]")
     tracemalloc.start()
-    count = sum(isinstance(element, tuple) for element in json_reader.ArrayReader(InputFile(tmp_path / "artifact", "e.json")))
+    count = sum(isinstance(element, tuple) for element in json_reader.ArrayReader(InputFile(opener(tmp_path / "artifact"), "e.json")))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 5000

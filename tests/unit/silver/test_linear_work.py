@@ -16,6 +16,7 @@ from medallion_defs.silver import json_reader
 from medallion_defs.silver.csv_reader import _column_names
 from medallion_defs.silver.json_reader import ArrayReader
 from medallion_defs.silver.reader import InputFile
+from tests.local_files import opener
 from tests.unit.silver.conftest import Extract
 
 MOST = 2.6  # of twice the size; a square would be 4
@@ -75,7 +76,7 @@ def test_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> N
         steps.clear()
         (tmp_path / "artifact").write_bytes(ARRAYS[name](size))
         with contextlib.suppress(MedallionError):
-            steps.append(sum(1 for _ in ArrayReader(InputFile(tmp_path / "artifact", "e.json"))))
+            steps.append(sum(1 for _ in ArrayReader(InputFile(opener(tmp_path / "artifact"), "e.json"))))
         return sum(steps)
 
     assert work(10_000) <= MOST * work(5_000)
@@ -142,5 +143,5 @@ class CountedName(str):
 
 def test_names_of_columns_are_not_compared_each_with_all(tmp_path: Path) -> None:
     names: list[str] = [CountedName(f"c{place}") for place in range(2_000)]
-    assert _column_names(InputFile(tmp_path, "c.csv"), names) == names
+    assert _column_names(InputFile(opener(tmp_path), "c.csv"), names) == names
     assert CountedName.compared < 3 * len(names)

@@ -4,8 +4,8 @@ from uuid import UUID
 
 import pytest
 
-from medallion_defs.bronze.encoding import encode_external_id, revision_directory
 from medallion_defs.silver.partitions import partition_key
+from medallion_defs.storage.naming import encode_external_id, revision_directory
 
 FILE_ID = UUID("2df9d9f6-1fb0-8efb-87c3-f8507ca217c4")
 

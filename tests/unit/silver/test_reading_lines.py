@@ -21,6 +21,7 @@ from medallion_defs.silver.reader import (
     read_chunks,
     read_lines,
 )
+from tests.local_files import opener
 
 
 def flat(chunks: list[bytes]) -> list[bytes]:
@@ -75,7 +76,7 @@ def test_an_overlong_line_at_the_end_of_the_file_is_reported() -> None:
 def write(tmp_path: Path, content: bytes, name: str = "x.csv") -> InputFile:
     path = tmp_path / "artifact"
     path.write_bytes(content)
-    return InputFile(path, name)
+    return InputFile(opener(path), name)
 
 
 def test_gzip_is_known_by_its_bytes_and_not_by_its_name(tmp_path: Path) -> None:
@@ -122,9 +123,9 @@ def test_a_utf8_mark_is_cut_and_utf16_is_refused_with_a_remedy(tmp_path: Path) -
 
 def test_an_absent_file_is_terminal_and_a_failing_disk_is_not(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFileError, match="there is no file"):
-        list(read_chunks(InputFile(tmp_path / "nothing", "x.csv")))
+        list(read_chunks(InputFile(opener(tmp_path / "nothing"), "x.csv")))
     with pytest.raises(TransientError, match="tried again"):
-        list(read_chunks(InputFile(tmp_path, "x.csv")))
+        list(read_chunks(InputFile(opener(tmp_path), "x.csv")))
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from medallion_defs.ops.item import Artifact
 from medallion_defs.silver.contract import FileFacts, InvalidRecord
 from medallion_defs.sources.curricular_pages.transform import Row, read_file
+from medallion_defs.storage.item import Artifact
 from tests.media_files import image_bytes
 
 

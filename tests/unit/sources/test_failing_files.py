@@ -11,6 +11,7 @@ import pytest
 
 from medallion_defs.silver.contract import ItemFacts, RejectedRecord
 from medallion_defs.silver.extract import load_parser, open_extraction
+from tests.local_files import opener
 from tests.reported_records import REPORTED, Reported
 
 
@@ -25,7 +26,7 @@ def read(reported: Reported, path: Path) -> Reported:
     names = ("source_record", *module.Row.__struct_fields__, "quality_flags")
     item = ItemFacts(UUID(int=0), path.name, datetime(2026, 7, 1, tzinfo=UTC))
     rows, rejects = {}, {}
-    for record in open_extraction(path, load_parser(module), item).records:
+    for record in open_extraction(opener(path), load_parser(module), item).records:
         if isinstance(record, RejectedRecord):
             rejects[record.source_record] = record.error_code
         else:

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from medallion_defs.silver.contract import ItemFacts, RejectedRecord
 from medallion_defs.silver.extract import load_parser, open_extraction
+from tests.local_files import opener
 
 NEW_YORK = ZoneInfo("America/New_York")
 Row = dict[str, Any]
@@ -21,7 +22,7 @@ Row = dict[str, Any]
 def read(source: str, path: Path) -> tuple[str, list[Row]]:
     """Return the recipe's name and the rows; no real file has a record that cannot be one."""
     module = import_module(f"medallion_defs.sources.{source}.transform")
-    extraction = open_extraction(path, load_parser(module), ItemFacts(UUID(int=0), path.name, datetime(2026, 2, 1, tzinfo=UTC)))
+    extraction = open_extraction(opener(path), load_parser(module), ItemFacts(UUID(int=0), path.name, datetime(2026, 2, 1, tzinfo=UTC)))
     names = ("source_record", *module.Row.__struct_fields__, "quality_flags")
     rows = []
     for record in extraction.records:

@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 import medallion_defs.sources
-from medallion_defs.ops.item import Artifact
 from medallion_defs.silver.contract import FileFacts, ItemFacts, RejectedRecord
 from medallion_defs.silver.extract import Extraction, open_extraction
 from medallion_defs.silver.file_parser import FileParser, load_source_parser, open_file
+from medallion_defs.storage.item import Artifact
+from tests.local_files import folder_of, opener
 
 SOURCES = Path(str(medallion_defs.sources.__file__)).parent
 SAMPLES = sorted(path for path in SOURCES.glob("*/samples/*") if not path.name.endswith(".expected.json"))
@@ -33,8 +34,8 @@ def open_sample(sample: Path) -> Extraction:
     if isinstance(parser, FileParser):
         content = sample.read_bytes()
         place = (f"{parser.source_name}/{sample.name}", sample.name, len(content), sha256(content).hexdigest())
-        return open_file(sample, parser, FileFacts(UUID(int=0), sample.name, FETCHED_AT, sample.name, *place))
-    return open_extraction(sample, parser, ItemFacts(UUID(int=0), sample.name, FETCHED_AT))
+        return open_file(folder_of(sample), parser, FileFacts(UUID(int=0), sample.name, FETCHED_AT, sample.name, *place))
+    return open_extraction(opener(sample), parser, ItemFacts(UUID(int=0), sample.name, FETCHED_AT))
 
 
 def open_folder(sample: Path, parser: FileParser, artifact_type: str) -> Extraction:
@@ -45,7 +46,7 @@ def open_folder(sample: Path, parser: FileParser, artifact_type: str) -> Extract
     [main] = [artifact for artifact in artifacts if artifact.name.partition(".")[0] == artifact_type]
     key, place = sample.name.replace("_", ":"), f"{parser.source_name}/{sample.name}"
     facts = FileFacts(UUID(int=0), main.name, FETCHED_AT, key, place, main.name, main.bytes, main.sha256, artifacts)
-    return open_file(sample / main.name, parser, facts)
+    return open_file(folder_of(sample / main.name), parser, facts)
 
 
 def run_sample(sample: Path) -> dict[str, object]:
