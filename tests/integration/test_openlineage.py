@@ -223,7 +223,7 @@ def test_a_receiver_that_hangs_is_given_up(settings: Settings, instance: dg.Dags
     sending = with_openlineage(settings, url=receiver.url, timeout_seconds=0.1)
     load(sending, instance)
     receiver.release.clear()
-    assert "does not answer: timed out" in str(ship_all(sending, instance).waiting)
+    assert "does not answer: ReadTimeout: timed out" in str(ship_all(sending, instance).waiting)
 
 
 def test_the_key_is_sent_and_shown_nowhere(settings: Settings, instance: dg.DagsterInstance, receiver: Receiver) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from medallion_defs.core.errors import TransientError
-from medallion_defs.storage.local import index, local
+from medallion_defs.storage.local import index, publisher
 from medallion_defs.storage.local.publisher import LocalStore
 from tests.folders import fresh_folder
 from tests.torture.test_storage_crash import assert_whole, item, read_index
@@ -80,7 +80,7 @@ def disk() -> Iterator[SmallDisk]:
 def publish_until_cut(root: Path, *, without_sync: bool) -> None:
     """Publish group after group, and name each item on standard output once it is published."""
     if without_sync:
-        local.sync_file_system = local.sync_file = index.sync_file = lambda fd: None
+        publisher.sync_file_system = publisher.sync_file = index.sync_file = lambda fd: None
     with suppress(TransientError):
         for number in range(MOST_GROUPS):
             with LocalStore(root / "bronze").group("events") as group:
