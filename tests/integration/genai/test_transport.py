@@ -270,6 +270,19 @@ def test_a_request_file_that_was_changed_is_not_sent_and_its_records_are_free_ag
     assert json.loads(artifact(transport, item, "batch.json").read_bytes())["provider_state"] == "LOST"
 
 
+@pytest.mark.parametrize(("attempts", "seconds"), [(0, 30), (2, 120)])
+def test_a_batch_whose_upload_fails_waits_longer_the_oftener_it_was_tried(transport: Transport, attempts: int, seconds: int) -> None:
+    batch_id = transport.reserve("a")
+    transport.connection.execute("UPDATE ops.active_batches SET submit_attempts = %s", (attempts,))
+    plant(transport, CallFault(call="upload", status=500, times=20))
+    before = clock.now()
+    assert [sent.outcome for sent in transport.send()] == ["waits"]
+    batch = transport.state.read(batch_id)
+    assert batch is not None
+    assert batch.retry_at is not None
+    assert timedelta(seconds=seconds) <= batch.retry_at - before < timedelta(seconds=1.5 * seconds)
+
+
 def test_a_batch_waits_while_enough_are_under_way(transport: Transport) -> None:
     with_settings(transport, max_active_batches=1)
     transport.reserve("a")
