@@ -9,7 +9,7 @@ import psycopg
 
 from medallion_defs.genai.state import BatchState
 
-# Nothing reads the folder of such a batch any more. None: there is no such batch.
+# The folder of a batch in one of these states is not read again. None stands for a batch that does not exist.
 _OVER = frozenset({None, "collected", "completed", "failed", "cancelled"})
 
 

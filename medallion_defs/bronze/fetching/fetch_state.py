@@ -15,7 +15,7 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 
 def read_fetch_state(path: Path, remembered: type[R]) -> dict[str, R]:
-    """Return what is remembered of each name; nothing when there is no state, or none that can be read.
+    """Return what is remembered of each name; nothing when the state is missing or cannot be read.
 
     Raises:
         MedallionError: the file is there and the disk does not give it.

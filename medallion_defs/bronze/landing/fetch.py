@@ -71,9 +71,10 @@ def fetch_landing(
     else:
         fetch.move(scan.ready, with_marker=landing.done_marker)
     fetch.taking.tell()
-    # Only now: the ledger has what was refused, so that it is no reason for another run.
-    stuck = tuple(file for file in scan.ready if file in fetch.taking.stuck)
-    remember_refused(landing_path, source.name, fingerprint_of(LandingScan(stuck, scan.refused)))
+    # Only now: the ledger has what was refused, so the sensor need not ask for a run because of it.
+    stuck = set(fetch.taking.stuck)
+    refused = LandingScan(tuple(file for file in scan.ready if file in stuck), scan.refused)
+    remember_refused(landing_path, source.name, fingerprint_of(refused))
     fetch.taking.report.seconds = timer.seconds
     return fetch.taking.report
 

@@ -1,6 +1,6 @@
 """A post to a Slack-compatible webhook: `{"text": …}`. In bronze, because no other layer reaches out.
 
-The address is a secret, for whoever knows it may post: no message here shows more of it than the host.
+The address is a secret: anyone who knows it may post. So messages show its host alone.
 """
 
 import json
@@ -26,7 +26,7 @@ def post_text(url: str, text: str) -> str:
     """
     host = urlsplit(url).hostname
     if urlsplit(url).scheme not in ("http", "https") or host is None:
-        raise ConfigurationError("alerts.webhook_url is no http:// or https:// address.")
+        raise ConfigurationError("alerts.webhook_url is not an http:// or https:// address.")
     try:
         answer = post(url, json.dumps({"text": text}).encode(), timeout_seconds=_SECONDS, most_bytes=_MOST_BYTES)
     except NoAnswerError as error:

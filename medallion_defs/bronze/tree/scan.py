@@ -52,7 +52,7 @@ class LabelledImage:
 def scan_tree(scope: TreeScope) -> Iterator[LabelledImage | LeftFile]:
     """Yield every wanted label with its image, folder by folder in order of names, and what a person must act on.
 
-    Names that start with a dot, `*.part` and `*.tmp` are still being written. An image without a label is no item.
+    Names that start with a dot, `*.part` and `*.tmp` are still being written. An image without a label is not an item.
 
     Raises:
         TransientError: a root cannot be read: nothing is known then, which is not the same as nothing being there.
